@@ -1,0 +1,20 @@
+.PHONY: install format check test slow
+
+install:
+	pip install -c constraints.txt -e ".[dev]"
+
+format:
+	ruff format .
+	ruff check --fix .
+
+check:
+	ruff format --check .
+	ruff check .
+	mypy
+	pytest
+
+test:
+	pytest
+
+slow:
+	pytest -m slow

@@ -1,0 +1,38 @@
+"""Distil fine-tuned Hugging Face classifiers into small, fast students.
+
+trainer = DistillationTrainer(model=student, teacher_model=teacher, args=args, train_dataset=train)
+trainer.train()
+"""
+
+from hf_distill.losses import NO_LABEL
+from hf_distill.objective import LabelTerm, LogitTerm, Objective, Term
+from hf_distill.schedules import Schedule, constant, cosine, linear, warmup
+from hf_distill.student import student_from_teacher
+from hf_distill.teachers import ColumnTeacher, EnsembleTeacher, ModelTeacher, Teacher, load_classifier
+from hf_distill.trainer import DistillationTrainer
+from hf_distill.training_args import DistillationTrainingArguments
+from hf_distill.views import ModelView, StepView
+
+__all__ = [
+    "NO_LABEL",
+    "ColumnTeacher",
+    "DistillationTrainer",
+    "DistillationTrainingArguments",
+    "EnsembleTeacher",
+    "LabelTerm",
+    "LogitTerm",
+    "ModelTeacher",
+    "ModelView",
+    "Objective",
+    "Schedule",
+    "StepView",
+    "Teacher",
+    "Term",
+    "constant",
+    "cosine",
+    "linear",
+    "load_classifier",
+    "student_from_teacher",
+    "warmup",
+]
+__version__ = "0.1.0"

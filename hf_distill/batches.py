@@ -1,0 +1,76 @@
+"""What travels with a batch besides the student's inputs: the teachers' own inputs and who counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from transformers.trainer_pt_utils import find_batch_size
+
+from hf_distill.teachers import Teacher
+
+TEACHER_INPUTS = "_teacher_inputs"
+"""Key of a batch under which each teacher finds the inputs that it made for itself."""
+
+COUNTS = "_counts"
+"""Key of a batch under which repeated examples are marked 0; absent where every example counts."""
+
+
+class TeacherCollator:
+    """Collates the student's batch as before, and beside it what each teacher makes from the rows.
+
+    Args:
+        collator: The student's collator.
+        teachers: The teachers by name.
+        student_columns: Columns that the student's collator must keep even if a teacher reads them too.
+    """
+
+    def __init__(
+        self,
+        collator: Callable[[list[dict[str, Any]]], Mapping[str, Any]],
+        teachers: Mapping[str, Teacher],
+        student_columns: frozenset[str],
+    ) -> None:
+        self.collator = collator
+        self.teachers = teachers
+        self.hidden = frozenset().union(*(teacher.raw_columns for teacher in teachers.values())) - student_columns
+        self.tokenizer = getattr(collator, "tokenizer", None)  # Trainer saves a collator's tokenizer
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        made = {name: teacher.collate(rows) for name, teacher in self.teachers.items()}
+        batch = dict(
+            self.collator([{key: value for key, value in row.items() if key not in self.hidden} for row in rows])
+        )
+        if own := {name: inputs for name, inputs in made.items() if inputs}:
+            batch[TEACHER_INPUTS] = own
+        return batch
+
+
+def mark_repeated(batch: Mapping[str, Any], accelerator: Accelerator) -> dict[str, Any]:
+    """Mark the examples that a data loader repeated to give every process a full last batch.
+
+    Several processes need equally many batches, so accelerate fills the last round up with examples from the start
+    of the data set. They must not count twice.
+
+    Args:
+        batch: The newest batch of the data loader that is being read.
+        accelerator: Knows whether that was the last batch, and how many of its examples are real.
+    """
+    state = accelerator.gradient_state
+    if accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
+        return dict(batch)
+    size = find_batch_size(batch)
+    position = accelerator.process_index * size + torch.arange(size)
+    return {**batch, COUNTS: (position < state.remainder).float()}
+
+
+def count_examples(batches: Sequence[Mapping[str, Any]], accelerator: Accelerator) -> int | Tensor:
+    """How many examples all processes hold in these batches, repeated ones left out."""
+    counts = sum(int(batch[COUNTS].sum()) if COUNTS in batch else find_batch_size(batch) for batch in batches)
+    if accelerator.num_processes == 1:
+        return counts
+    everywhere: Tensor = accelerator.reduce(torch.tensor(counts, device=accelerator.device), reduction="sum")
+    return everywhere

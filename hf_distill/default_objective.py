@@ -1,0 +1,49 @@
+"""The objective that two numbers, a temperature and a weight, stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hf_distill.labels import MULTI_LABEL, REGRESSION
+from hf_distill.losses import (
+    ClassificationLoss,
+    LabelLoss,
+    MultiLabelLoss,
+    MultiLabelTargetLoss,
+    PairLoss,
+    RegressionLoss,
+    RegressionTargetLoss,
+    SoftTargetLoss,
+)
+from hf_distill.objective import LabelTerm, LogitTerm, Objective, Term
+
+
+def label_loss(problem_type: str, label_smoothing: float = 0.0) -> LabelLoss:
+    """The loss against labels that a classification head of transformers would compute for this kind of task."""
+    if problem_type == REGRESSION:
+        return RegressionLoss()
+    return MultiLabelLoss() if problem_type == MULTI_LABEL else ClassificationLoss(label_smoothing)
+
+
+def teacher_loss(problem_type: str, temperature: float) -> PairLoss:
+    """The soft-target loss for this kind of task."""
+    if problem_type == REGRESSION:
+        return RegressionTargetLoss()
+    return MultiLabelTargetLoss(temperature) if problem_type == MULTI_LABEL else SoftTargetLoss(temperature)
+
+
+def default_objective(
+    problem_type: str, teachers: Sequence[str], temperature: float, distillation_weight: float
+) -> Objective:
+    """Labels and soft targets, weighted against each other; labels alone where there is no teacher.
+
+    Several teachers share the weight equally, each with a term of its own.
+    """
+    if not teachers:
+        return Objective(ce=LabelTerm())
+    terms: dict[str, Term] = {"ce": LabelTerm(weight=1.0 - distillation_weight)}
+    for teacher in teachers:
+        name = "kd" if len(teachers) == 1 else f"kd_{teacher}"
+        weight = distillation_weight / len(teachers)
+        terms[name] = LogitTerm(teacher_loss(problem_type, temperature), weight, teacher if len(teachers) > 1 else None)
+    return Objective(**terms)

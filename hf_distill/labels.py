@@ -1,0 +1,76 @@
+"""What the classes are called, and which class of the teacher is which class of the student."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedConfig
+
+REGRESSION = "regression"
+SINGLE_LABEL = "single_label_classification"
+MULTI_LABEL = "multi_label_classification"
+
+
+def label_names(config: PreTrainedConfig) -> list[str] | None:
+    """The class names in the order of the logits, or ``None`` where they are only ``LABEL_0``, ``LABEL_1``, ..."""
+    names = [str(config.id2label[index]) for index in range(config.num_labels)]
+    return None if all(name == f"LABEL_{index}" for index, name in enumerate(names)) else names
+
+
+def class_order(student: Sequence[str] | int, teacher: Sequence[str] | int) -> list[int] | None:
+    """For each class of the student, the teacher's index of the class with the same name.
+
+    Names are compared without regard to case. Where one side has no names, the order is taken to be the same.
+
+    Args:
+        student: Class names in the order of the student's logits, or their number where they have no names.
+        teacher: The same for the teacher.
+
+    Returns:
+        The indices into the teacher's logits, or ``None`` where both have the same order already.
+
+    Raises:
+        ValueError: the two have different classes.
+
+    Example:
+        >>> class_order(["negative", "positive"], ["POSITIVE", "NEGATIVE"])
+        [1, 0]
+    """
+    student_count = student if isinstance(student, int) else len(student)
+    teacher_count = teacher if isinstance(teacher, int) else len(teacher)
+    if student_count != teacher_count:
+        raise ValueError(
+            f"The student has {student_count} labels ({student}) and the teacher {teacher_count} ({teacher}). "
+            "Give the student the teacher's `num_labels`, `id2label` and `label2id`, or choose another teacher."
+        )
+    if isinstance(student, int) or isinstance(teacher, int):
+        return None
+    wanted = [name.strip().lower() for name in student]
+    offered = [name.strip().lower() for name in teacher]
+    if sorted(wanted) != sorted(offered) or len(set(wanted)) != len(wanted):
+        raise ValueError(
+            f"The student's labels {list(student)} and the teacher's {list(teacher)} are not the same classes. Where "
+            "they mean the same, rename them: set `id2label` and `label2id` in one of the two configs."
+        )
+    order = [offered.index(name) for name in wanted]
+    return None if order == list(range(len(order))) else order
+
+
+def problem_type(config: PreTrainedConfig, example: Mapping[str, Any] | None) -> str:
+    """The kind of task, decided as the classification heads of transformers decide it.
+
+    Args:
+        config: The student's configuration; its ``problem_type`` wins where it is set.
+        example: One row of the training set, to see what a label looks like.
+
+    Returns:
+        ``"regression"``, ``"single_label_classification"`` or ``"multi_label_classification"``.
+    """
+    if getattr(config, "problem_type", None) is not None:
+        return str(config.problem_type)
+    if config.num_labels == 1:
+        return REGRESSION
+    label = next((example[key] for key in ("labels", "label", "label_ids") if key in example), 0) if example else 0
+    return MULTI_LABEL if torch.as_tensor(label).is_floating_point() else SINGLE_LABEL

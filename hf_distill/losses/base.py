@@ -1,0 +1,105 @@
+"""The one interface that every loss between a student and a teacher has, and what several of them share."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hf_distill.schedules import Schedule, as_schedule
+
+
+class PairLoss(nn.Module, ABC):
+    """A distance from the student's output to the teacher's.
+
+    Subclasses compute in float32, whatever comes in, and send no gradient to the teacher.
+
+    Shape:
+        - student, teacher: tensors of one shape, ``(B, C)`` for losses on logits.
+        - mask: ``(B, L)``, 1 where a token counts; for losses on sequences only.
+        - labels: ``(B,)``, for losses that treat the true class apart.
+        - output: ``(B,)``, one value per example; a scalar where the loss is a relation across the batch.
+    """
+
+    @abstractmethod
+    def forward(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        *,
+        mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        progress: float = 0.0,
+    ) -> Tensor:
+        """Return the loss of each example, ``(B,)``; see the class for the formula.
+
+        Args:
+            student: What the student showed.
+            teacher: What the teacher showed, of the same shape.
+            mask: Which positions count; ``None`` means all.
+            labels: The true classes, where known.
+            progress: Share of the training done, in [0, 1]; moves a scheduled temperature.
+        """
+
+
+def as_float32_pair(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Check that two logit tensors fit, and return both in float32 (float64 stays), the teacher detached.
+
+    Raises:
+        ValueError: the shapes differ, or are not ``(B, C)``.
+    """
+    if student.shape != teacher.shape or student.dim() != 2:
+        raise ValueError(
+            f"Student and teacher logits must both be (batch, classes); got {tuple(student.shape)} and "
+            f"{tuple(teacher.shape)}. Give both models the same number of labels, or align them by name."
+        )
+    return at_least_float32(student), at_least_float32(teacher.detach())
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """float16 and bfloat16 become float32; float32 and float64 stay."""
+    return tensor if tensor.dtype.itemsize >= 4 and tensor.is_floating_point() else tensor.float()
+
+
+def check_several_classes(logits: Tensor) -> None:
+    """Refuse a single output, over which a softmax is always 1 and so teaches nothing.
+
+    Raises:
+        ValueError: ``logits`` has fewer than two columns.
+    """
+    if logits.shape[-1] < 2:
+        raise ValueError(
+            f"A loss that compares classes needs at least 2 of them; got logits of shape {tuple(logits.shape)}. For a "
+            "single output use a regression loss (it is a number) or a multi-label loss (it means yes or no)."
+        )
+
+
+def softened_log_probabilities(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Log-softmax of both logits over ``temperature``, in float32: ``(log_q, log_p)``, student first.
+
+    Raises:
+        ValueError: the shapes differ, are not ``(B, C)``, or there is only one class.
+    """
+    student, teacher = as_float32_pair(student, teacher)
+    check_several_classes(student)
+    return F.log_softmax(student / temperature, dim=-1), F.log_softmax(teacher / temperature, dim=-1)
+
+
+def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p ‖ q) of each row, in nats, from log-probabilities: a sum over classes, never a mean."""
+    return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1)
+
+
+def checked_temperature(temperature: float | Schedule) -> Schedule:
+    """The temperature as a schedule that is positive and finite at both ends.
+
+    Raises:
+        ValueError: it is not.
+    """
+    schedule = as_schedule(temperature)
+    for progress in (0.0, 1.0):
+        if not (math.isfinite(schedule(progress)) and schedule(progress) > 0.0):
+            raise ValueError(f"temperature must be a finite number > 0, got {temperature}.")
+    return schedule

@@ -1,0 +1,170 @@
+"""What is minimised: a sum of named terms, each a loss with a weight.
+
+This file knows no particular loss. It is handed loss objects and applies them to a
+:class:`~hf_distill.views.StepView`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection
+
+import torch
+from torch import Tensor
+
+from hf_distill.schedules import Schedule, as_schedule
+from hf_distill.views import ModelView, StepView
+
+
+class Term(ABC):
+    """One summand of an objective: something to compute on a step, and a weight.
+
+    Args:
+        weight: How much of it goes into the loss; a number or a schedule, never negative.
+    """
+
+    def __init__(self, weight: float | Schedule = 1.0) -> None:
+        self.weight = as_schedule(weight)
+        for progress in (0.0, 1.0):
+            if not 0.0 <= self.weight(progress) < float("inf"):
+                raise ValueError(f"A term's weight must be a finite number >= 0, got {weight}.")
+
+    @abstractmethod
+    def compute(self, step: StepView) -> Tensor:
+        """The unweighted loss: ``(B,)``, or a scalar that stands for the mean of the batch."""
+
+    def check_teachers(self, names: Collection[str]) -> None:
+        """Raise when this term needs a teacher that is not among ``names``."""
+
+    def needs(self, names: Collection[str]) -> set[str]:
+        """Which of the teachers in ``names`` this term looks at."""
+        return set()
+
+
+class LabelTerm(Term):
+    """The loss against the true labels.
+
+    Args:
+        weight: A number or a schedule.
+        loss: ``loss(logits, labels)`` gives ``(B,)``, 0 where a label is ``-100``. Left out, it is what the student's
+            own head would compute for this kind of task, with the label smoothing of the training arguments.
+
+    A batch without labels contributes 0.
+    """
+
+    def __init__(self, weight: float | Schedule = 1.0, loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
+        super().__init__(weight)
+        self.loss = loss
+
+    def compute(self, step: StepView) -> Tensor:
+        if step.labels is None:
+            return step.student.logits.new_zeros(len(step.student.logits), dtype=torch.float32)
+        loss = self.loss or step.label_loss
+        if loss is None:
+            raise ValueError(
+                "LabelTerm has no loss: pass loss=ClassificationLoss(), or put label_loss in the StepView."
+            )
+        return loss(step.student.logits, step.labels)
+
+    def __repr__(self) -> str:
+        return f"LabelTerm(weight={self.weight}{'' if self.loss is None else f', loss={self.loss}'})"
+
+
+class LogitTerm(Term):
+    """The loss against a teacher's logits.
+
+    Args:
+        loss: A :class:`~hf_distill.losses.PairLoss`, such as ``SoftTargetLoss(4.0)``.
+        weight: A number or a schedule.
+        teacher: The name of the teacher to follow. May be left out when there is only one.
+    """
+
+    def __init__(self, loss: Callable[..., Tensor], weight: float | Schedule = 1.0, teacher: str | None = None) -> None:
+        super().__init__(weight)
+        self.loss = loss
+        self.teacher = teacher
+
+    def compute(self, step: StepView) -> Tensor:
+        teacher: ModelView = step.teachers[self.teacher or next(iter(step.teachers))]
+        return self.loss(step.student.logits, teacher.logits, labels=step.labels, progress=step.progress)
+
+    def check_teachers(self, names: Collection[str]) -> None:
+        if not names:
+            raise ValueError(f"{self} needs a teacher: pass `teacher_model`, or leave the term out.")
+        if self.teacher is None and len(names) > 1:
+            raise ValueError(f"{self} must say which of the teachers {sorted(names)} it follows: teacher=NAME.")
+        if self.teacher is not None and self.teacher not in names:
+            close = difflib.get_close_matches(self.teacher, names) or sorted(names)
+            raise KeyError(f"No teacher is named {self.teacher!r}; did you mean {' or '.join(map(repr, close))}?")
+
+    def needs(self, names: Collection[str]) -> set[str]:
+        return {self.teacher} if self.teacher is not None else set(names)
+
+    def __repr__(self) -> str:
+        named = f", teacher={self.teacher!r}" if self.teacher is not None else ""
+        return f"LogitTerm({self.loss}, weight={self.weight}{named})"
+
+
+class Objective:
+    """A weighted sum of terms. Each keyword is a term's name in the logs, the model card and ``objective.json``.
+
+    Args:
+        **terms: At least one :class:`Term`.
+
+    Raises:
+        ValueError: there is no term, or a name would collide with a key of the Trainer's logs.
+
+    Example:
+        >>> import torch
+        >>> from hf_distill.losses import ClassificationLoss, SoftTargetLoss
+        >>> objective = Objective(
+        ...     ce=LabelTerm(weight=0.3, loss=ClassificationLoss()),
+        ...     kd=LogitTerm(SoftTargetLoss(temperature=4.0), weight=0.7),
+        ... )
+        >>> view = ModelView(logits=torch.tensor([[0.0, 0.0]]))
+        >>> parts = objective(StepView(student=view, teachers={"teacher": view}, labels=torch.tensor([1])))
+        >>> {name: round(part.item(), 3) for name, part in parts.items()}
+        {'ce': 0.208, 'kd': 0.0}
+    """
+
+    RESERVED = frozenset({"loss", "grad_norm", "learning_rate", "epoch", "step", "num_input_tokens_seen"})
+
+    def __init__(self, **terms: Term) -> None:
+        if not terms:
+            raise ValueError("An objective needs at least one term.")
+        if taken := self.RESERVED.intersection(terms):
+            raise ValueError(f"{sorted(taken)} would overwrite the Trainer's own log entries: choose other term names.")
+        self.terms = terms
+
+    def __call__(self, step: StepView) -> dict[str, Tensor]:
+        """The weighted loss of each term: ``(B,)``, or a scalar that stands for the mean of the batch.
+
+        A term whose weight is 0 at this point of the training is not computed.
+        """
+        parts = {}
+        for name, term in self.terms.items():
+            weight = term.weight(step.progress)
+            if weight == 0.0:
+                parts[name] = step.student.logits.new_zeros(len(step.student.logits), dtype=torch.float32)
+            else:
+                parts[name] = weight * term.compute(step)
+        return parts
+
+    def needs(self, names: Collection[str], progress: float) -> set[str]:
+        """Which of the teachers in ``names`` have to be asked at this point of the training."""
+        return {name for term in self.terms.values() if term.weight(progress) != 0.0 for name in term.needs(names)}
+
+    def check_teachers(self, names: Collection[str]) -> None:
+        """Raise when a term follows a teacher that is not there.
+
+        Raises:
+            ValueError: a term needs a teacher and there is none, or several and it does not say which.
+            KeyError: a term names a teacher that does not exist.
+        """
+        for term in self.terms.values():
+            term.check_teachers(names)
+
+    def describe(self) -> dict[str, str]:
+        """Each term in words, for ``objective.json`` and the model card."""
+        return {name: repr(term) for name, term in self.terms.items()}

@@ -1,0 +1,54 @@
+"""A student made from a teacher: the same architecture with fewer layers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+from torch import nn
+from transformers import PreTrainedModel
+
+
+def student_from_teacher(teacher: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:
+    """Copy a transformer and keep only some of its encoder layers, with embeddings, pooler and head.
+
+    Args:
+        teacher: Any model with one stack of equal layers, such as BERT, DistilBERT, RoBERTa or ViT. It is not changed.
+        layers: Which layers to keep, from 0 at the input, in this order. Evenly spread ones are a good start.
+
+    Returns:
+        A new model that shares no memory with the teacher and can be saved and loaded like any other.
+
+    Raises:
+        ValueError: there is no single stack of layers, or a layer does not exist.
+
+    Source:
+        Sanh et al. 2019, arXiv:1910.01108 (DistilBERT), starts the student from every second layer of the teacher.
+
+    Example:
+        >>> from transformers import BertConfig, BertForSequenceClassification
+        >>> teacher = BertForSequenceClassification(BertConfig(
+        ...     vocab_size=10, hidden_size=8, num_hidden_layers=4, num_attention_heads=2, intermediate_size=8))
+        >>> student_from_teacher(teacher, layers=[0, 2]).config.num_hidden_layers
+        2
+    """
+    student = copy.deepcopy(teacher)
+    stack = _layer_stack(student)
+    if not layers or not all(0 <= index < len(stack) for index in layers):
+        raise ValueError(f"The teacher has layers 0 to {len(stack) - 1}; cannot keep {list(layers)}.")
+    kept = [copy.deepcopy(stack[index]) for index in layers]
+    del stack[:]
+    stack.extend(kept)
+    student.config.num_hidden_layers = len(kept)
+    return student.requires_grad_(True).train()
+
+
+def _layer_stack(model: PreTrainedModel) -> nn.ModuleList:
+    count = model.config.num_hidden_layers
+    stacks = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == count]
+    if len(stacks) != 1:
+        raise ValueError(
+            f"{type(model).__name__} has {len(stacks)} stacks of {count} layers, where one is needed. Build the "
+            "student from a smaller configuration instead."
+        )
+    return stacks[0]

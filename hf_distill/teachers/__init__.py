@@ -1,0 +1,12 @@
+"""Where a teacher's answer comes from: a model, several models, or a column that somebody else wrote.
+
+A trainer does not know the difference. It asks a :class:`Teacher` for logits on a batch; the teacher says which
+columns of the dataset it must see for that.
+"""
+
+from hf_distill.teachers.base import Teacher
+from hf_distill.teachers.column import ColumnTeacher
+from hf_distill.teachers.ensemble import EnsembleTeacher
+from hf_distill.teachers.model import ModelTeacher, as_teacher, load_classifier
+
+__all__ = ["ColumnTeacher", "EnsembleTeacher", "ModelTeacher", "Teacher", "as_teacher", "load_classifier"]

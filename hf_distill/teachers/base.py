@@ -1,0 +1,58 @@
+"""What every teacher can do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig
+
+from hf_distill.views import ModelView
+
+
+class Teacher(ABC):
+    """Something that answers a batch with logits.
+
+    Attributes:
+        name: What logs and model cards call it; never a local path.
+        classes: Class names in the order of its logits, or their number where they have no names, or ``None``
+            where neither is known.
+        shared_columns: Columns it reads as the student's collator made them, ``token_type_ids`` for instance.
+        raw_columns: Columns it reads from the rows themselves, before any collator, through :meth:`collate`.
+    """
+
+    name: str
+    classes: Sequence[str] | int | None = None
+    shared_columns: frozenset[str] = frozenset()
+    raw_columns: frozenset[str] = frozenset()
+
+    @abstractmethod
+    def __call__(self, inputs: Mapping[str, Any]) -> ModelView:
+        """Answer a batch.
+
+        Args:
+            inputs: What :meth:`collate` made for this teacher, or the student's batch where it made nothing.
+        """
+
+    def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Make this teacher's own inputs from rows of the dataset; nothing where it shares the student's."""
+        return {}
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The weights it holds, if any."""
+        return iter(())
+
+    def to(self, device: torch.device) -> None:
+        """Move what it holds to a device."""
+
+    def check_student(self, config: PreTrainedConfig, processing_class: object) -> None:
+        """Raise when this teacher cannot read what the student reads."""
+
+    def check_dataset(self, dataset: object) -> None:
+        """Raise when the dataset lacks what this teacher reads, or holds something unusable."""
+        columns = getattr(dataset, "column_names", None)
+        if columns is not None and (missing := sorted(self.raw_columns.difference(columns))):
+            raise KeyError(f"Teacher {self.name!r} reads the columns {missing}, but the dataset has {columns}.")

@@ -1,0 +1,80 @@
+"""Several teachers as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from hf_distill.labels import class_order
+from hf_distill.teachers.base import Teacher
+from hf_distill.teachers.model import as_teacher
+from hf_distill.views import ModelView
+
+
+class EnsembleTeacher(Teacher):
+    """Several teachers that answer as one, by the weighted mean of their logits.
+
+    The mean of logits is the renormalised geometric mean of the softened distributions, at every temperature.
+
+    Args:
+        teachers: Models, names or teachers.
+        weights: One number > 0 a teacher; equal where left out. They are normalised to a sum of 1.
+
+    Raises:
+        ValueError: there is no teacher, or the weights do not fit, or the teachers have different classes.
+
+    Source:
+        Hinton, Vinyals, Dean 2015, arXiv:1503.02531: "the ensemble" as one teacher by a geometric mean.
+    """
+
+    def __init__(
+        self, teachers: Sequence[PreTrainedModel | str | Path | Teacher], weights: Sequence[float] | None = None
+    ) -> None:
+        if not teachers:
+            raise ValueError("EnsembleTeacher needs at least one teacher.")
+        weights = [1.0] * len(teachers) if weights is None else list(weights)
+        if len(weights) != len(teachers) or min(weights) <= 0:
+            raise ValueError(f"{len(teachers)} teachers need as many weights > 0, got {weights}.")
+        self.teachers = [as_teacher(teacher) for teacher in teachers]
+        self.weights = [weight / sum(weights) for weight in weights]
+        self.name = " + ".join(teacher.name for teacher in self.teachers)
+        self.classes = next((t.classes for t in self.teachers if t.classes is not None), None)
+        self._orders = [
+            None if self.classes is None or teacher.classes is None else class_order(self.classes, teacher.classes)
+            for teacher in self.teachers
+        ]
+        self.shared_columns = frozenset().union(*(teacher.shared_columns for teacher in self.teachers))
+        self.raw_columns = frozenset().union(*(teacher.raw_columns for teacher in self.teachers))
+
+    def __call__(self, inputs: Mapping[str, Any]) -> ModelView:
+        answers = [teacher(inputs.get(str(index)) or inputs).logits for index, teacher in enumerate(self.teachers)]
+        ordered = [
+            logits if order is None else logits[:, order] for logits, order in zip(answers, self._orders, strict=True)
+        ]
+        weighted = [weight * logits.float() for weight, logits in zip(self.weights, ordered, strict=True)]
+        return ModelView(logits=torch.stack(weighted).sum(dim=0))
+
+    def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        made = {str(index): teacher.collate(rows) for index, teacher in enumerate(self.teachers)}
+        return {index: inputs for index, inputs in made.items() if inputs}
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return chain.from_iterable(teacher.parameters() for teacher in self.teachers)
+
+    def to(self, device: torch.device) -> None:
+        for teacher in self.teachers:
+            teacher.to(device)
+
+    def check_student(self, config: PreTrainedConfig, processing_class: object) -> None:
+        for teacher in self.teachers:
+            teacher.check_student(config, processing_class)
+
+    def check_dataset(self, dataset: object) -> None:
+        for teacher in self.teachers:
+            teacher.check_dataset(dataset)

@@ -1,0 +1,160 @@
+"""A teacher that is a model, live and frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from hf_distill.labels import label_names
+from hf_distill.teachers.base import Teacher
+from hf_distill.views import ModelView
+
+
+class ModelTeacher(Teacher):
+    """A classification model that answers live, frozen and in evaluation mode.
+
+    Args:
+        model: The model, a name on the Hub, or a folder.
+        processing_class: The teacher's own tokenizer, where it differs from the student's: each example is then
+            tokenized again from its text. Pass the student's tokenizer to say that the two are the same.
+        text_columns: The one or two columns that hold the text, for a teacher with its own tokenizer.
+        dtype: Precision in which a model given by name is loaded; as it was saved if left out.
+        trust_remote_code: Run code that comes with a model given by name.
+
+    Raises:
+        ValueError: the model has no classification head, or no fine-tuned one.
+        FileNotFoundError: there is no such model.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | str | Path,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        text_columns: Sequence[str] = (),
+        dtype: torch.dtype | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        if isinstance(model, (str, Path)):
+            self.model = load_classifier(str(model), dtype, trust_remote_code)
+            self.tokenizer = processing_class or find_tokenizer(str(model), trust_remote_code)
+        else:
+            self.model = model
+            self.tokenizer = processing_class
+        if text_columns and self.tokenizer is None:
+            raise ValueError("A teacher that reads text columns needs its tokenizer: pass processing_class=TOKENIZER.")
+        self.model.requires_grad_(False).eval()
+        self.name = public_name(getattr(self.model.config, "_name_or_path", "") or type(self.model).__name__)
+        self.classes = label_names(self.model.config) or self.model.config.num_labels
+        self.text_columns = tuple(text_columns)
+        self.raw_columns = frozenset(text_columns)
+        self._inputs = frozenset(signature(self.model.forward).parameters) - {"labels"}
+        self.shared_columns = frozenset() if text_columns else self._inputs
+        self._vouched_for = processing_class is not None
+
+    def __call__(self, inputs: Mapping[str, Any]) -> ModelView:
+        known = {name: value for name, value in inputs.items() if name in self._inputs}
+        self.model.eval()
+        with torch.no_grad():
+            output = self.model(**known)
+        return ModelView(logits=output["logits"] if isinstance(output, Mapping) else output[0])
+
+    def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        if not self.text_columns or self.tokenizer is None:
+            return {}
+        texts = [[row[column] for row in rows] for column in self.text_columns]
+        return dict(self.tokenizer(*texts, padding=True, truncation=True, pad_to_multiple_of=8, return_tensors="pt"))
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return iter(self.model.parameters())
+
+    def to(self, device: torch.device) -> None:
+        self.model.to(device)
+
+    def check_student(self, config: PreTrainedConfig, processing_class: object) -> None:
+        if self.text_columns or self._vouched_for or "input_ids" not in self._inputs:
+            return
+        cure = (
+            "Pass teacher_model=ModelTeacher(model, processing_class=TOKENIZER, text_columns=[...]) and keep the text "
+            "columns in the dataset, so that each example is tokenized again for the teacher; or, if the two tokenizers "
+            "are the same, ModelTeacher(model, processing_class=TOKENIZER)."
+        )
+        sizes = self.model.config.vocab_size, getattr(config, "vocab_size", None)
+        if sizes[1] is not None and sizes[0] != sizes[1]:
+            raise ValueError(
+                f"Teacher {self.name!r} knows {sizes[0]} tokens and the student {sizes[1]}, so the teacher would read "
+                f"the student's token ids as other words. {cure}"
+            )
+        if (
+            isinstance(self.tokenizer, PreTrainedTokenizerBase)
+            and isinstance(processing_class, PreTrainedTokenizerBase)
+            and self.tokenizer.get_vocab() != processing_class.get_vocab()
+        ):
+            raise ValueError(f"Teacher {self.name!r} and the student have different tokenizers. {cure}")
+
+
+def as_teacher(teacher: PreTrainedModel | str | Path | Teacher, dtype: torch.dtype | None = None) -> Teacher:
+    """A model or its name becomes a :class:`ModelTeacher`; a teacher stays what it is."""
+    return teacher if isinstance(teacher, Teacher) else ModelTeacher(teacher, dtype=dtype)
+
+
+def load_classifier(name: str, dtype: torch.dtype | None = None, trust_remote_code: bool = False) -> PreTrainedModel:
+    """Load a text or image classifier whose head is fine-tuned.
+
+    Args:
+        name: A name on the Hub or a folder.
+        dtype: Precision of the weights; as they were saved if left out.
+        trust_remote_code: Run code that comes with the model.
+
+    Raises:
+        FileNotFoundError: there is no such model, or the Hub cannot be reached.
+        ValueError: the model is no classifier, or its head has no saved weights.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"There is no model {name!r}: it is neither a folder with a config.json nor could it be fetched from the "
+            "Hub. Check the spelling, the network, and for a private model your login (`hf auth login`)."
+        ) from error
+    image = type(config) in AutoModelForImageClassification._model_mapping
+    auto = AutoModelForImageClassification if image else AutoModelForSequenceClassification
+    model, info = auto.from_pretrained(
+        name,
+        dtype="auto" if dtype is None else dtype,
+        output_loading_info=True,
+        trust_remote_code=trust_remote_code,
+    )
+    if info["missing_keys"]:
+        raise ValueError(
+            f"{name!r} has no fine-tuned classification head ({', '.join(sorted(info['missing_keys'])[:4])} would be "
+            "random). Fine-tune it on the task first, for instance with DistillationTrainer(model, teacher_model=None, "
+            "...), or name a model that is fine-tuned already."
+        )
+    return model
+
+
+def find_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase | None:
+    """The tokenizer saved with a model, or ``None`` where there is none, as with an image model."""
+    try:
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def public_name(name: str) -> str:
+    """A name that may be published: a Hub name as it is, the last part of a local path."""
+    return Path(name).resolve().name if Path(name).exists() or Path(name).is_absolute() else name

@@ -1,0 +1,333 @@
+"""The trainer: one step, its logs and its checkpoints."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import PreTrainedModel, Trainer
+from transformers.trainer_utils import TrainOutput, get_last_checkpoint, has_length
+
+from hf_distill.batches import COUNTS, TEACHER_INPUTS, TeacherCollator, count_examples, mark_repeated
+from hf_distill.components import ComponentLog
+from hf_distill.default_objective import default_objective, label_loss
+from hf_distill.labels import class_order, label_names, problem_type
+from hf_distill.losses import NO_LABEL
+from hf_distill.objective import Objective
+from hf_distill.randomness import isolated_randomness
+from hf_distill.teacher_check import check_teacher
+from hf_distill.teachers import Teacher, as_teacher
+from hf_distill.training_args import DistillationTrainingArguments, check_settings
+from hf_distill.views import ModelView, StepView
+
+logger = logging.getLogger(__name__)
+
+TeacherLike: TypeAlias = PreTrainedModel | str | Path | Teacher
+
+OBJECTIVE_FILE = "objective.json"
+"""Beside every saved student: the terms it was trained with, and its teachers."""
+
+
+class DistillationTrainer(Trainer):
+    """A ``transformers.Trainer`` whose student also learns from a teacher.
+
+    Every argument of ``Trainer`` works as before, at the same position. The loss is the objective's, summed over the
+    examples of the whole accumulated batch on all processes and divided by their number, so that how a batch is split
+    does not change the gradient. Evaluation reports the task loss, comparable with a plain ``Trainer``'s; on a data
+    set without labels it reports the loss against the teachers.
+
+    Args:
+        model: The student.
+        args: The settings.
+        *positional: As in ``Trainer``.
+        teacher_model: A model, a Hub name or folder, a :class:`~hf_distill.teachers.Teacher`, several of them under
+            names, or ``None`` to train without a teacher: the same loop and the same scaling, as a control needs.
+        objective: What to minimise, where ``args.temperature`` and ``args.distillation_weight`` do not say enough.
+        **kwargs: As in ``Trainer``.
+
+    Raises:
+        TypeError: ``args`` are plain ``TrainingArguments``.
+        ValueError: teacher, student and settings do not fit; the message names the cure.
+        KeyError: the objective names a teacher, or a teacher a column, that does not exist.
+    """
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: PreTrainedModel | nn.Module | None = None,
+        args: DistillationTrainingArguments | None = None,
+        *positional: Any,
+        teacher_model: TeacherLike | Mapping[str, TeacherLike] | None = None,
+        objective: Objective | None = None,
+        **kwargs: Any,
+    ) -> None:
+        args = DistillationTrainingArguments("tmp_trainer") if args is None else args
+        _check_settings_agree(args, objective)
+        named = teacher_model if isinstance(teacher_model, Mapping) else {"teacher": teacher_model}
+        dtype = getattr(torch, args.teacher_dtype) if args.teacher_dtype else None
+        # Before super().__init__, which may already build a student through model_init.
+        self.teachers = {name: as_teacher(one, dtype) for name, one in named.items() if one is not None}
+        super().__init__(model, args, *positional, **kwargs)
+        self.data_collator: Callable[[list[Any]], dict[str, Any]]
+        self._signature_columns: list[str] | None
+        if self.compute_loss_func is not None:
+            raise ValueError("compute_loss_func would replace the distillation loss: pass an objective instead.")
+        self.model_accepts_loss_kwargs = True  # the loss is scaled here, whatever the student's head would do
+        self._given_objective = objective
+        self._default: tuple[tuple[float, float], Objective] | None = None
+        self._components = ComponentLog()
+        self._prepare_task()
+        self._prepare_teachers()
+
+    @property
+    def distillation_objective(self) -> Objective:
+        """What is minimised. Without an explicit objective it follows ``args``, also while a search changes them."""
+        if self._given_objective is not None:
+            return self._given_objective
+        settings = (self.args.temperature, self.args.distillation_weight)
+        if self._default is None or self._default[0] != settings:
+            check_settings(*settings)
+            temperature, weight = settings
+            self._default = settings, default_objective(self.problem_type, list(self.teachers), temperature, weight)
+        return self._default[1]
+
+    # ---- Construction ----
+
+    def _prepare_task(self) -> None:
+        with isolated_randomness():
+            example = self.train_dataset[0] if isinstance(self.train_dataset, Dataset) and self.train_dataset else None
+        self.problem_type = problem_type(self.model.config, example)
+        self.model.config.problem_type = self.problem_type  # as the student's own head would note it
+        self._label_loss = label_loss(self.problem_type, self.args.label_smoothing_factor)
+
+    def _prepare_teachers(self) -> None:
+        self.distillation_objective.check_teachers(self.teachers)
+        classes = label_names(self.model.config) or self.model.config.num_labels
+        own = {parameter.data_ptr() for parameter in self.model.parameters()}
+        self._class_orders: dict[str, list[int] | None] = {}
+        for name, teacher in self.teachers.items():
+            if own & {parameter.data_ptr() for parameter in teacher.parameters()}:
+                raise ValueError(f"Teacher {teacher.name!r} and the student share weights: pass copy.deepcopy(model).")
+            if teacher.classes is not None:
+                self._class_orders[name] = class_order(classes, teacher.classes)
+            teacher.check_student(self.model.config, self.processing_class)
+            teacher.check_dataset(self.train_dataset)
+            teacher.to(self.args.device)
+        known = frozenset(inspect.signature(self.model.forward).parameters)
+        shared = frozenset().union(*(teacher.shared_columns for teacher in self.teachers.values()))
+        self._hidden_from_student = (shared - known) | {"labels", TEACHER_INPUTS, COUNTS}
+        if any(teacher.raw_columns for teacher in self.teachers.values()):
+            self.data_collator = TeacherCollator(self.data_collator, self.teachers, known)
+
+    def _set_signature_columns_if_needed(self) -> None:
+        if self._signature_columns is None:
+            super()._set_signature_columns_if_needed()
+            read = [teacher.shared_columns | teacher.raw_columns for teacher in self.teachers.values()]
+            known: list[str] = self._signature_columns or []
+            self._signature_columns = known + sorted(frozenset().union(*read).difference(known))
+
+    # ---- One step ----
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Mapping[str, Any]], num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Any]], int | Tensor]:
+        """The micro-batches of one optimizer step, and how many examples all processes hold in them."""
+        batches = [mark_repeated(batch, self.accelerator) for batch in islice(epoch_iterator, num_batches)]
+        return batches, count_examples(batches, self.accelerator)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Mapping[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: int | Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        """The objective in training, the task loss in evaluation.
+
+        Args:
+            model: The student, wrapped or not.
+            inputs: A batch; it is not changed.
+            return_outputs: Whether to return the student's outputs too.
+            num_items_in_batch: Examples in the accumulated batch of all processes; only this batch's where left out.
+
+        Returns:
+            A scalar, scaled such that its sum over micro-batches, averaged over processes, is the mean over examples.
+        """
+        labels = inputs.get("labels")
+        if model.training:
+            wanted = self.distillation_objective.needs(self.teachers, self._progress())
+        else:
+            wanted = set() if _has_labels(labels) else set(self.teachers)
+        teachers = {name: self._ask(name, inputs) for name in self.teachers if name in wanted}
+        outputs = model(**{key: value for key, value in inputs.items() if key not in self._hidden_from_student})
+        step = StepView(ModelView(_logits(outputs)), teachers, labels, self._progress(), self._label_loss)
+        if model.training:
+            loss = self._training_loss(step, inputs.get(COUNTS), num_items_in_batch)
+        else:
+            loss = self._evaluation_loss(step)
+        return (loss, outputs) if return_outputs else loss
+
+    def _progress(self) -> float:
+        return self.state.global_step / self.state.max_steps if self.state.max_steps > 0 else 0.0
+
+    def _ask(self, name: str, inputs: Mapping[str, Any]) -> ModelView:
+        own = inputs.get(TEACHER_INPUTS, {}).get(name, inputs)
+        with torch.no_grad(), self.accelerator.autocast():
+            view = self.teachers[name](own)
+        order = self._class_orders.get(name)
+        return view if order is None else ModelView(view.logits[:, order])
+
+    def _training_loss(self, step: StepView, counts: Tensor | None, examples: int | Tensor | None) -> Tensor:
+        parts = self.distillation_objective(step)
+        size = len(step.student.logits)
+        # A scalar part is a mean over the batch; every other part has one value an example.
+        rows = {name: part.expand(size) if part.dim() == 0 else part for name, part in parts.items()}
+        sums = torch.stack([row.sum() if counts is None else (row * counts).sum() for row in rows.values()])
+        # The gradient of several processes is their mean, so each one's share is multiplied by their number.
+        means = sums / size if examples is None else sums * (self.accelerator.num_processes / examples)
+        self._components.add(tuple(parts), means.detach(), self.state.global_step)
+        if not means.requires_grad:
+            raise ValueError(
+                "There is nothing to learn from: no labels in the batch, and no teacher with a weight > 0. Name the "
+                "label column `labels`, or pass a teacher_model."
+            )
+        return means.sum()
+
+    def _evaluation_loss(self, step: StepView) -> Tensor:
+        logits, labels = step.student.logits, step.labels
+        if labels is not None and _has_labels(labels):
+            labelled = torch.ne(labels, NO_LABEL).reshape(len(labels), -1).any(dim=-1)
+            summed: Tensor = self._label_loss(logits, labels).sum()
+            return summed / labelled.sum()
+        if not step.teachers:
+            return logits.new_full((), float("nan"))
+        return torch.stack([part.mean() for part in self.distillation_objective(step).values()]).sum()
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Loss, logits and labels of a batch. Nothing else that the model puts out is gathered."""
+        inputs = self._prepare_inputs(inputs)
+        labels = inputs.get("labels")
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+        known_loss = loss.detach() if _has_labels(labels) or self.teachers else None
+        return (known_loss, None, None) if prediction_loss_only else (known_loss, _logits(outputs).detach(), labels)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log as ``Trainer`` does; beside ``loss`` stand its weighted components, which add up to it."""
+        if "loss" in logs:
+            components = self._components.drain(self.accelerator, self.state.global_step)
+            progress = self._progress()
+            weights = {
+                f"{name}_weight": term.weight(progress)
+                for name, term in self.distillation_objective.terms.items()
+                if not term.weight.is_constant
+            }
+            logs = {"loss": logs["loss"], **components, **weights, **logs}
+        super().log(logs, start_time)
+
+    # ---- Before training, and what is saved ----
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Train as ``Trainer`` does, after scoring the teachers and comparing the settings with the checkpoint's."""
+        self._components = ComponentLog()
+        last = get_last_checkpoint(self.args.output_dir) if resume_from_checkpoint is True else resume_from_checkpoint
+        if last:
+            self._warn_of_changes(Path(last) / OBJECTIVE_FILE)
+        self.score_teachers()
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def score_teachers(self) -> dict[str, float]:
+        """Score each teacher on ``args.teacher_score_examples`` examples, spread evenly over the training set.
+
+        Returns:
+            The score under each teacher's name: balanced accuracy, or R² for regression. A teacher that cannot be
+            scored, for want of labels, is left out.
+
+        Raises:
+            ValueError: a teacher is near chance, or answers NaN.
+        """
+        wanted = self.args.teacher_score_examples
+        if not self.teachers or not wanted or self.train_dataset is None or not has_length(self.train_dataset):
+            return {}
+        with isolated_randomness():
+            total = len(self.train_dataset)
+            batches = list(self._collated(range(0, total, max(total // wanted, 1))[:wanted]))
+        scores = {name: self._score(name, batches) for name in self.teachers}
+        return {name: score for name, score in scores.items() if score is not None}
+
+    def _collated(self, rows: range) -> Iterator[dict[str, Any]]:
+        dataset, collator = self.train_dataset, self.data_collator
+        if isinstance(dataset, Dataset):
+            dataset = self._remove_unused_columns(dataset)
+        else:
+            collator = self._get_collator_with_removed_columns(collator)
+        for start in range(0, len(rows), self.args.eval_batch_size):
+            yield collator([dataset[row] for row in rows[start : start + self.args.eval_batch_size]])
+
+    def _score(self, name: str, batches: list[dict[str, Any]]) -> float | None:
+        logits = torch.cat([self._ask(name, self._prepare_inputs(batch)).logits.float().cpu() for batch in batches])
+        labels = torch.cat([batch["labels"] for batch in batches]) if "labels" in batches[0] else None
+        score = check_teacher(self.teachers[name].name, logits, labels, self.problem_type)
+        if score is not None:
+            logger.info("Teacher %r scores %.3f on %d training examples.", self.teachers[name].name, score, len(logits))
+        return score
+
+    def _settings(self) -> dict[str, Any]:
+        teachers = {name: teacher.name for name, teacher in self.teachers.items()}
+        return {"terms": self.distillation_objective.describe(), "teachers": teachers}
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            path = Path(output_dir or self.args.output_dir) / OBJECTIVE_FILE
+            path.write_text(json.dumps(self._settings(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def _warn_of_changes(self, saved: Path) -> None:
+        if not saved.is_file():
+            return
+        before, now = json.loads(saved.read_text(encoding="utf-8")), self._settings()
+        for kind in now:
+            for name in sorted({*before.get(kind, {}), *now[kind]}):
+                old, new = before.get(kind, {}).get(name), now[kind].get(name)
+                if old != new:
+                    logger.warning(
+                        "Resuming with another %s %r: %s in the checkpoint, %s now.", kind[:-1], name, old, new
+                    )
+
+
+def _logits(outputs: Any) -> Tensor:
+    logits: Tensor = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
+    return logits
+
+
+def _has_labels(labels: Tensor | None) -> bool:
+    return labels is not None and bool((labels != NO_LABEL).any())
+
+
+def _check_settings_agree(args: DistillationTrainingArguments, objective: Objective | None) -> None:
+    if not isinstance(args, DistillationTrainingArguments):
+        raise TypeError(
+            f"args must be DistillationTrainingArguments, got {type(args).__name__}: change the name, the fields stay."
+        )
+    fields = DistillationTrainingArguments.__dataclass_fields__
+    changed = [name for name in ("temperature", "distillation_weight") if getattr(args, name) != fields[name].default]
+    if objective is not None and changed:
+        raise ValueError(
+            f"Both an objective and {' and '.join(changed)} were given. Put the numbers into the objective's terms, as "
+            "in LogitTerm(SoftTargetLoss(temperature), weight), and leave the arguments at their defaults."
+        )

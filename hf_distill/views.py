@@ -1,0 +1,39 @@
+"""What an objective may look at: the outputs of the models on one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ModelView:
+    """What one model showed on a batch.
+
+    Args:
+        logits: ``(B, C)``, unnormalised scores, in the student's class order.
+    """
+
+    logits: Tensor
+
+
+@dataclass(frozen=True)
+class StepView:
+    """Everything an :class:`~hf_distill.objective.Objective` may look at in one step.
+
+    Args:
+        student: The student's outputs, with gradient.
+        teachers: Each teacher's outputs under its name, without gradient. Empty without a teacher.
+        labels: ``(B,)`` class indices, or ``(B, C)`` / ``(B,)`` floats for multi-label and regression;
+            ``-100`` means that the example has no label. ``None`` when the batch has no labels at all.
+        progress: How much of the training lies behind, from 0.0 to 1.0.
+        label_loss: The task's own loss, ``(logits, labels) -> (B,)``: what the student's head would compute.
+    """
+
+    student: ModelView
+    teachers: Mapping[str, ModelView] = field(default_factory=dict)
+    labels: Tensor | None = None
+    progress: float = 0.0
+    label_loss: Callable[[Tensor, Tensor], Tensor] | None = None

@@ -1,0 +1,56 @@
+"""How a batch is split must not change what is learned: against plain autograd on the whole batch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import gradients
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+
+
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(
+            found[name].float(), value.float(), atol=1e-6, rtol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+@pytest.mark.parametrize(("batch", "accumulation"), [(16, 1), (4, 4), (8, 2)])
+@pytest.mark.parametrize("case", gradients.CASES, ids=str)
+def test_gradients_and_logs_equal_those_of_the_whole_batch(
+    case: tuple[str, str, float], batch: int, accumulation: int
+) -> None:
+    assert_same(gradients.trained(*case, batch, accumulation), gradients.expected(*case))
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    """What two gloo processes found, with batches of 4, twice accumulated."""
+    path = tmp_path_factory.mktemp("two") / "gradients.safetensors"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(
+        [*command, str(Path(gradients.__file__)), str(path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return safetensors.torch.load_file(path)
+
+
+@pytest.mark.parametrize("case", gradients.TWO_PROCESS_CASES, ids=str)
+def test_two_processes_give_the_same_gradients_and_logs(
+    case: tuple[str, str, float], two_processes: dict[str, Tensor]
+) -> None:
+    prefix = f"{case}/"
+    found = {key.removeprefix(prefix): value for key, value in two_processes.items() if key.startswith(prefix)}
+    assert_same(found, gradients.expected(*case))

@@ -1,0 +1,525 @@
+"""What a Trainer subclass must honour, each point on a model that trains in a fraction of a second."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import tiny
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from hf_distill import (
+    DistillationTrainer,
+    EnsembleTeacher,
+    LabelTerm,
+    LogitTerm,
+    ModelTeacher,
+    Objective,
+    cosine,
+    linear,
+)
+from hf_distill.losses import HardTargetLoss, SoftTargetLoss
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def assert_identical(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    assert left.keys() == right.keys()
+    assert [name for name in left if not torch.equal(left[name], right[name])] == []
+
+
+def losses(trainer: Trainer) -> list[float]:
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+# ---- What the two numbers mean ----
+
+
+def plain_fine_tuning(rows: Any, steps: int, batch: int, rate: float) -> dict[str, Tensor]:
+    """Cross-entropy and SGD written out, for comparison."""
+    model = tiny.bert().train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+    for step in range(steps):
+        inputs = rows.with_format("torch")[step * batch : (step + 1) * batch]
+        labels = inputs.pop("labels")
+        F.cross_entropy(model(**inputs).logits, labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return weights(model)
+
+
+@pytest.mark.parametrize("teacher", [False, True])
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_without_a_teachers_share_it_is_plain_fine_tuning(tmp_path: Path, teacher: bool, accumulation: int) -> None:
+    student, rows = tiny.bert(), tiny.dataset(rows=32)
+    args = tiny.arguments(
+        tmp_path,
+        distillation_weight=0.0 if teacher else 0.5,
+        num_train_epochs=1,
+        per_device_train_batch_size=16 // accumulation,
+        gradient_accumulation_steps=accumulation,
+        lr_scheduler_type="constant",
+        learning_rate=0.1,
+        optim="sgd",
+    )
+    trainer = DistillationTrainer(
+        student, args, train_dataset=rows, teacher_model=tiny.bert(seed=1) if teacher else None
+    )
+    trainer.train()
+    expected = plain_fine_tuning(rows, steps=2, batch=16, rate=0.1)
+    for name, value in student.state_dict().items():
+        torch.testing.assert_close(value, expected[name], atol=2e-6, rtol=1e-5)
+
+
+def test_without_a_teachers_share_the_teacher_is_not_asked(tmp_path: Path) -> None:
+    teacher = tiny.bert(seed=1)
+    teacher.forward = lambda *_, **__: pytest.fail("the teacher was asked")
+    args = tiny.arguments(tmp_path, distillation_weight=0.0, max_steps=1)
+    DistillationTrainer(tiny.bert(), args, train_dataset=tiny.dataset(), teacher_model=teacher).train()
+
+
+def test_a_full_share_ignores_the_labels(tmp_path: Path) -> None:
+    rows = tiny.dataset()
+    other = rows.map(lambda row: {"labels": (row["labels"] + 1) % 3})
+    trained = []
+    for data in (rows, other, rows.remove_columns("labels")):
+        student = tiny.bert()
+        args = tiny.arguments(tmp_path, distillation_weight=1.0, max_steps=3)
+        trainer = DistillationTrainer(student, args, train_dataset=data, teacher_model=tiny.bert(seed=1))
+        trainer.train()
+        assert all(entry["ce"] == 0.0 and entry["kd"] == entry["loss"] for entry in trainer.state.log_history[:-1])
+        trained.append(weights(student))
+    assert_identical(trained[0], trained[1])
+    assert_identical(trained[0], trained[2])
+
+
+def test_a_student_equal_to_its_teacher_has_no_loss(tmp_path: Path) -> None:
+    student = tiny.bert()
+    args = tiny.arguments(tmp_path, distillation_weight=1.0, max_steps=2, learning_rate=0.0)
+    trainer = DistillationTrainer(student, args, train_dataset=tiny.dataset(), teacher_model=copy.deepcopy(student))
+    trainer.train()
+    assert max(losses(trainer)) < 1e-9
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_evaluation_equals_a_plain_trainers(tmp_path: Path, smoothing: float) -> None:
+    student, rows = tiny.bert(), tiny.dataset(rows=20)
+    args = tiny.arguments(tmp_path, label_smoothing_factor=smoothing, per_device_eval_batch_size=8)
+    plain = TrainingArguments(
+        str(tmp_path), use_cpu=True, report_to="none", label_smoothing_factor=smoothing, per_device_eval_batch_size=8
+    )
+    ours = DistillationTrainer(student, args, eval_dataset=rows, teacher_model=tiny.bert(seed=1)).evaluate()
+    theirs = Trainer(student, plain, eval_dataset=rows).evaluate()
+    assert ours["eval_loss"] == pytest.approx(theirs["eval_loss"], abs=1e-6)
+
+
+def test_evaluation_runs_no_teacher_where_there_are_labels(tmp_path: Path) -> None:
+    teacher = tiny.bert(seed=1)
+    trainer = DistillationTrainer(
+        tiny.bert(), tiny.arguments(tmp_path), eval_dataset=tiny.dataset(), teacher_model=teacher
+    )
+    teacher.forward = lambda *_, **__: pytest.fail("the teacher was asked")
+    assert trainer.evaluate()["eval_loss"] > 0
+
+
+def test_unlabelled_evaluation_reports_the_loss_against_the_teacher(tmp_path: Path) -> None:
+    student, teacher, rows = tiny.bert(), tiny.bert(seed=1), tiny.dataset(rows=8).remove_columns("labels")
+    args = tiny.arguments(tmp_path, temperature=2.0, distillation_weight=1.0)
+    trainer = DistillationTrainer(student, args, eval_dataset=rows, teacher_model=teacher)
+    inputs = rows.with_format("torch")[:]
+    with torch.no_grad():
+        p = (teacher(**inputs).logits / 2).softmax(-1)
+        q = (student.eval()(**inputs).logits / 2).softmax(-1)
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(float(4 * (p * (p / q).log()).sum(-1).mean()), abs=1e-5)
+    assert trainer.predict(rows).predictions.shape == (8, 3)
+    without = DistillationTrainer(student, args, eval_dataset=rows)
+    assert "eval_loss" not in without.evaluate()
+
+
+def test_several_evaluation_sets_before_and_after_training(tmp_path: Path) -> None:
+    sets = {
+        "seen": tiny.dataset(seed=0),
+        "unseen": tiny.dataset(seed=1),
+        "bare": tiny.dataset().remove_columns("labels"),
+    }
+    args = tiny.arguments(tmp_path, max_steps=2)
+    trainer = DistillationTrainer(
+        tiny.bert(), args, train_dataset=tiny.dataset(), eval_dataset=sets, teacher_model=tiny.bert(seed=1)
+    )
+    before = trainer.evaluate()
+    trainer.train()
+    after = trainer.evaluate()
+    for name in sets:
+        assert before[f"eval_{name}_loss"] != after[f"eval_{name}_loss"]
+
+
+def test_hidden_states_are_not_gathered_in_evaluation(tmp_path: Path) -> None:
+    student = tiny.bert(output_hidden_states=True)
+    trainer = DistillationTrainer(student, tiny.arguments(tmp_path))
+    predictions = trainer.predict(tiny.dataset(rows=8)).predictions
+    assert isinstance(predictions, np.ndarray)
+    assert predictions.shape == (8, 3)
+
+
+# ---- The teacher is left alone, and stays out of everything that is saved ----
+
+
+def test_the_teacher_is_untouched_and_saved_nowhere(tmp_path: Path) -> None:
+    student, teacher = tiny.resnet(), tiny.MODELS["resnet"](seed=1)
+    for module in teacher.modules():
+        module.__dict__.pop("train", None)  # an ordinary ResNet, whose statistics would move in training mode
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.1
+    teacher.train()
+    before = weights(teacher)
+    args = tiny.arguments(tmp_path, max_steps=4, save_strategy="steps", save_steps=2)
+    trainer = DistillationTrainer(student, args, train_dataset=tiny.dataset("resnet"), teacher_model=teacher)
+    trainer.train()
+    assert_identical(before, weights(teacher))
+    assert not teacher.training
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+
+    owned = {parameter.data_ptr() for parameter in teacher.parameters()}
+    assert not owned & {p.data_ptr() for group in trainer.optimizer.param_groups for p in group["params"]}
+    assert not owned & {parameter.data_ptr() for parameter in trainer.model.parameters()}
+    checkpoint = tmp_path / "checkpoint-4"
+    assert safetensors.torch.load_file(checkpoint / "model.safetensors").keys() == student.state_dict().keys()
+    assert (checkpoint / "training_args.bin").stat().st_size < 20_000
+
+
+def test_the_token_is_in_no_file(tmp_path: Path) -> None:
+    args = tiny.arguments(tmp_path, max_steps=1, save_strategy="steps", save_steps=1, hub_token="hf_secret")
+    trainer = DistillationTrainer(tiny.bert(), args, train_dataset=tiny.dataset())
+    trainer.train()
+    trainer.save_model()
+    assert args.hub_token == "hf_secret"
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and b"hf_secret" in path.read_bytes()] == []
+
+
+def test_the_batch_is_not_changed(tmp_path: Path) -> None:
+    trainer = DistillationTrainer(tiny.bert(), tiny.arguments(tmp_path), teacher_model=tiny.bert(seed=1))
+    inputs = tiny.dataset(rows=4).with_format("torch")[:]
+    before = {name: value.clone() for name, value in inputs.items()}
+    trainer.compute_loss(trainer.model.train(), inputs)
+    assert_identical(before, inputs)
+
+
+def test_the_model_argument_is_called(tmp_path: Path) -> None:
+    """Under DDP it is the wrapper: bypassing it would let the processes drift apart."""
+
+    class Wrapper(nn.Module):
+        calls = 0
+
+        def __init__(self, module: nn.Module) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, **inputs: Any) -> Any:
+            Wrapper.calls += 1
+            return self.module(**inputs)
+
+    trainer = DistillationTrainer(tiny.bert(), tiny.arguments(tmp_path), teacher_model=tiny.bert(seed=1))
+    trainer.compute_loss(Wrapper(trainer.model).train(), tiny.dataset(rows=4).with_format("torch")[:])
+    assert Wrapper.calls == 1
+
+
+def test_a_distilbert_student_leaves_its_bert_teacher_the_segments(tmp_path: Path) -> None:
+    rows, seen = tiny.dataset(rows=8), []
+    teacher = tiny.bert(seed=1)
+    teacher.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs), with_kwargs=True)
+    args = tiny.arguments(tmp_path, max_steps=1)
+    DistillationTrainer(tiny.distilbert(), args, train_dataset=rows, teacher_model=teacher).train()
+    assert torch.equal(seen[0]["token_type_ids"], torch.tensor(rows["token_type_ids"][:]))
+
+
+# ---- Logs ----
+
+
+def test_the_components_add_up_to_the_loss_between_logs(tmp_path: Path) -> None:
+    objective = Objective(
+        ce=LabelTerm(weight=linear(1.0, 0.2)),
+        soft=LogitTerm(SoftTargetLoss(cosine(4.0, 1.0)), weight=0.5),
+        hard=LogitTerm(HardTargetLoss(), weight=0.25),
+    )
+    args = tiny.arguments(tmp_path, max_steps=9, logging_steps=3, gradient_accumulation_steps=2)
+    trainer = DistillationTrainer(
+        tiny.bert(dropout=0.1), args, train_dataset=tiny.dataset(), teacher_model=tiny.bert(seed=1), objective=objective
+    )
+    trainer.train()
+    entries = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert len(entries) == 3
+    for entry in entries:
+        assert entry["ce"] + entry["soft"] + entry["hard"] == pytest.approx(entry["loss"], rel=1e-5)
+        assert entry["ce_weight"] == pytest.approx(1.0 - 0.8 * entry["step"] / 9)
+        assert "soft_weight" not in entry
+
+
+def test_a_component_that_is_not_finite_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(SoftTargetLoss):
+        def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+            return super().forward(*args, **kwargs) * float("nan")
+
+    objective = Objective(ce=LabelTerm(), broken=LogitTerm(Broken()))
+    args = tiny.arguments(tmp_path, max_steps=1)
+    trainer = DistillationTrainer(
+        tiny.bert(), args, train_dataset=tiny.dataset(), teacher_model=tiny.bert(seed=1), objective=objective
+    )
+    with caplog.at_level(logging.WARNING, logger="hf_distill"):
+        trainer.train()
+    assert "'broken' is nan at step 1" in caplog.text
+
+
+# ---- Resume ----
+
+
+class Stop(TrainerCallback):
+    """Ends a training the hard way, as a kill would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+def resumable(folder: Path, callbacks: list[TrainerCallback], weight: float = 0.5) -> DistillationTrainer:
+    objective = Objective(
+        ce=LabelTerm(weight=linear(1.0, 0.0)), kd=LogitTerm(SoftTargetLoss(cosine(4.0, 1.0)), weight=weight)
+    )
+    args = tiny.arguments(
+        folder, num_train_epochs=2, gradient_accumulation_steps=2, save_strategy="steps", save_steps=2,
+        train_sampling_strategy="random", max_grad_norm=1.0, learning_rate=1e-3,
+    )  # fmt: skip
+    return DistillationTrainer(
+        tiny.bert(dropout=0.2, layers=2), args, train_dataset=tiny.dataset(), eval_dataset=tiny.dataset(),
+        teacher_model=tiny.bert(seed=1), objective=objective, callbacks=callbacks,
+    )  # fmt: skip
+
+
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    whole = resumable(tmp_path / "whole", [])
+    whole.train()
+    with pytest.raises(KeyboardInterrupt):
+        resumable(tmp_path / "killed", [Stop(3)]).train()
+    resumed = resumable(tmp_path / "killed", [])
+    resumed.train(resume_from_checkpoint=True)
+    assert_identical(weights(whole.model), weights(resumed.model))
+    assert losses(whole)[-3:] == losses(resumed)[-3:]
+
+
+def test_resuming_with_other_settings_warns_and_names_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        resumable(tmp_path, [Stop(3)]).train()
+    with caplog.at_level(logging.WARNING, logger="hf_distill"):
+        resumable(tmp_path, []).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+        assert "Resuming" not in caplog.text
+        resumable(tmp_path, [], weight=0.9).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert "another term 'kd'" in caplog.text
+    assert "weight=0.5" in caplog.text
+    assert "weight=0.9" in caplog.text
+
+
+def test_the_best_model_is_loaded_at_the_end(tmp_path: Path) -> None:
+    args = tiny.arguments(
+        tmp_path, max_steps=6, save_strategy="steps", save_steps=2, eval_strategy="steps", eval_steps=2,
+        load_best_model_at_end=True, learning_rate=0.05,
+    )  # fmt: skip
+    trainer = DistillationTrainer(
+        tiny.bert(),
+        args,
+        train_dataset=tiny.dataset(),
+        eval_dataset=tiny.dataset(seed=3),
+        teacher_model=tiny.bert(seed=1),
+    )
+    trainer.train()
+    best = safetensors.torch.load_file(Path(trainer.state.best_model_checkpoint) / "model.safetensors")
+    assert_identical(best, weights(trainer.model))
+
+
+# ---- Scoring the teacher ----
+
+
+def solvable(rows: int = 96) -> Any:
+    """A task that one token decides, and a teacher that has learnt it."""
+    data = tiny.dataset(rows=rows).map(
+        lambda row, i: {"labels": i % 3, "input_ids": [5 + i % 3] * 8}, with_indices=True
+    )
+    teacher = tiny.bert(seed=1)
+    optimizer = torch.optim.Adam(teacher.parameters(), lr=0.01)
+    inputs = data.with_format("torch")[:]
+    for _ in range(30):
+        teacher(**inputs).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return data, teacher
+
+
+def test_a_teacher_near_chance_is_refused_and_a_good_one_is_not(tmp_path: Path) -> None:
+    data, teacher = solvable()
+    args = tiny.arguments(tmp_path, max_steps=1, teacher_score_examples=64)
+    good = DistillationTrainer(tiny.bert(), args, train_dataset=data, teacher_model=teacher)
+    assert good.score_teachers() == {"teacher": 1.0}
+    good.train()
+    bad = DistillationTrainer(tiny.bert(), args, train_dataset=data, teacher_model=tiny.bert(seed=7))
+    with pytest.raises(ValueError, match=r"nothing to teach.*Fine-tune it on this task first"):
+        bad.train()
+    swapped = data.map(lambda row: {"labels": (row["labels"] + 1) % 3})
+    with pytest.raises(ValueError, match="renamed"):
+        DistillationTrainer(tiny.bert(), args, train_dataset=swapped, teacher_model=teacher).train()
+
+
+def test_a_teacher_that_answers_nan_is_refused(tmp_path: Path) -> None:
+    teacher = tiny.bert(seed=1)
+    teacher.classifier.bias.data[0] = float("nan")
+    args = tiny.arguments(tmp_path, max_steps=1, teacher_score_examples=64)
+    with pytest.raises(ValueError, match="answers NaN"):
+        DistillationTrainer(tiny.bert(), args, train_dataset=tiny.dataset(), teacher_model=teacher).train()
+
+
+def test_scoring_does_not_touch_the_random_numbers(tmp_path: Path) -> None:
+    data, teacher = solvable()
+
+    def jitter(batch: dict[str, list[Any]]) -> dict[str, Any]:
+        random.random(), np.random.rand(), torch.rand(1)
+        return {name: torch.tensor(values) for name, values in batch.items()}
+
+    data.set_transform(jitter)
+    args = tiny.arguments(tmp_path, teacher_score_examples=64)
+    trainer = DistillationTrainer(tiny.bert(), args, train_dataset=data, teacher_model=teacher)
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    trainer.score_teachers()
+    assert random.getstate() == before[0]
+    assert np.random.get_state()[1].tolist() == before[1]
+    assert torch.equal(torch.get_rng_state(), before[2])
+
+
+# ---- Several teachers, label names, search ----
+
+
+def test_several_named_teachers_share_the_weight(tmp_path: Path) -> None:
+    args = tiny.arguments(tmp_path, max_steps=1, distillation_weight=0.8)
+    teachers = {"one": tiny.bert(seed=1), "two": tiny.bert(seed=2)}
+    trainer = DistillationTrainer(tiny.bert(), args, train_dataset=tiny.dataset(), teacher_model=teachers)
+    trainer.train()
+    entry = trainer.state.log_history[0]
+    assert entry["ce"] + entry["kd_one"] + entry["kd_two"] == pytest.approx(entry["loss"], rel=1e-5)
+    settings = json.loads(json.dumps(trainer.distillation_objective.describe()))
+    assert "weight=0.4" in settings["kd_one"]
+
+
+def test_an_ensemble_answers_with_the_weighted_mean_of_logits(tmp_path: Path) -> None:
+    one, two = tiny.bert(seed=1), tiny.bert(seed=2)
+    inputs = tiny.dataset(rows=4).with_format("torch")[:]
+    answer = EnsembleTeacher([one, two], weights=[3, 1])(inputs).logits
+    with torch.no_grad():
+        inputs.pop("labels")
+        torch.testing.assert_close(answer, 0.75 * one(**inputs).logits + 0.25 * two(**inputs).logits)
+
+
+def test_labels_are_aligned_by_name(tmp_path: Path) -> None:
+    """A teacher with its classes in another order gives the same training as one in the student's order."""
+    names = ["bad", "fair", "good"]
+    student = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+    order = [2, 0, 1]
+    teacher = tiny.bert(seed=1, **student)
+    shuffled = tiny.bert(seed=1, id2label={i: names[j].upper() for i, j in enumerate(order)})
+    shuffled.load_state_dict(teacher.state_dict())
+    shuffled.classifier.weight.data = teacher.classifier.weight.data[order]
+    shuffled.classifier.bias.data = teacher.classifier.bias.data[order]
+    trained = []
+    for one in (teacher, shuffled):
+        pupil = tiny.bert(**student)
+        args = tiny.arguments(tmp_path, max_steps=2)
+        DistillationTrainer(pupil, args, train_dataset=tiny.dataset(), teacher_model=one).train()
+        trained.append(weights(pupil))
+    for name in trained[0]:
+        torch.testing.assert_close(trained[0][name], trained[1][name])
+
+
+def test_optuna_searches_temperature_and_weight(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    args = tiny.arguments(tmp_path, max_steps=2, eval_strategy="steps", eval_steps=2)
+    seen, evaluated = [], []
+
+    class Watch(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            seen.append(trainer.distillation_objective.describe()["kd"])
+
+        def on_evaluate(self, *_: Any, metrics: dict[str, float], **__: Any) -> None:
+            evaluated.append(metrics["eval_loss"])
+
+    trainer = DistillationTrainer(
+        args=args, model_init=lambda: tiny.bert(), train_dataset=tiny.dataset(), eval_dataset=tiny.dataset(seed=3),
+        teacher_model=tiny.bert(seed=1), callbacks=[Watch()],
+    )  # fmt: skip
+    best = trainer.hyperparameter_search(
+        hp_space=lambda trial: {
+            "temperature": trial.suggest_float("temperature", 1.0, 8.0),
+            "distillation_weight": trial.suggest_float("distillation_weight", 0.1, 0.9),
+        },
+        backend="optuna",
+        n_trials=3,
+    )
+    assert set(best.hyperparameters) == {"temperature", "distillation_weight"}
+    assert len(set(seen)) == 3
+    assert best.objective == min(evaluated)  # the task loss: nothing of ours is added to the metrics
+
+
+# ---- Bad input, before training ----
+
+
+def test_the_objective_and_the_numbers_exclude_each_other(tmp_path: Path) -> None:
+    objective = Objective(kd=LogitTerm(SoftTargetLoss(4.0)))
+    args = tiny.arguments(tmp_path, temperature=4.0)
+    with pytest.raises(ValueError, match="temperature"):
+        DistillationTrainer(tiny.bert(), args, teacher_model=tiny.bert(seed=1), objective=objective)
+
+
+def test_a_term_without_its_teacher_is_refused(tmp_path: Path) -> None:
+    args, objective = tiny.arguments(tmp_path), Objective(kd=LogitTerm(SoftTargetLoss(4.0), teacher="larg"))
+    with pytest.raises(ValueError, match="needs a teacher"):
+        DistillationTrainer(tiny.bert(), args, objective=objective)
+    with pytest.raises(KeyError, match="did you mean 'large'"):
+        DistillationTrainer(tiny.bert(), args, objective=objective, teacher_model={"large": tiny.bert(seed=1)})
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        (lambda: tiny.bert(labels=4, seed=1), "3 labels.*teacher 4"),
+        (lambda: tiny.bert(seed=1, vocab_size=41), "knows 41 tokens.*text_columns"),
+    ],
+)
+def test_a_teacher_that_does_not_fit_is_refused(tmp_path: Path, teacher: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DistillationTrainer(tiny.bert(), tiny.arguments(tmp_path), teacher_model=teacher())
+
+
+def test_student_and_teacher_must_not_share_weights(tmp_path: Path) -> None:
+    model = tiny.bert()
+    with pytest.raises(ValueError, match="deepcopy"):
+        DistillationTrainer(model, tiny.arguments(tmp_path), teacher_model=ModelTeacher(model))
+
+
+def test_plain_training_arguments_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="DistillationTrainingArguments"):
+        DistillationTrainer(tiny.bert(), TrainingArguments(str(tmp_path), use_cpu=True))
+
+
+def test_nothing_to_learn_from_is_an_error(tmp_path: Path) -> None:
+    rows = tiny.dataset().remove_columns("labels")
+    with pytest.raises(ValueError, match="nothing to learn from"):
+        DistillationTrainer(tiny.bert(), tiny.arguments(tmp_path, max_steps=1), train_dataset=rows).train()
