@@ -117,10 +117,10 @@ class DistillationTrainer(Trainer):
         for name, teacher in self.teachers.items():
             if own & {parameter.data_ptr() for parameter in teacher.parameters()}:
                 raise ValueError(f"Teacher {teacher.name!r} and the student share weights: pass copy.deepcopy(model).")
-            if teacher.classes is not None:
-                self._class_orders[name] = class_order(classes, teacher.classes)
             teacher.check_student(self.model.config, self.processing_class)
             teacher.check_dataset(self.train_dataset)
+            if teacher.classes is not None:
+                self._class_orders[name] = class_order(classes, teacher.classes)
             teacher.to(self.args.device)
         known = frozenset(inspect.signature(self.model.forward).parameters)
         shared = frozenset().union(*(teacher.shared_columns for teacher in self.teachers.values()))
@@ -180,9 +180,9 @@ class DistillationTrainer(Trainer):
         return self.state.global_step / self.state.max_steps if self.state.max_steps > 0 else 0.0
 
     def _ask(self, name: str, inputs: Mapping[str, Any]) -> ModelView:
-        own = inputs.get(TEACHER_INPUTS, {}).get(name, inputs)
+        own = inputs.get(TEACHER_INPUTS, {}).get(name, {})
         with torch.no_grad(), self.accelerator.autocast():
-            view = self.teachers[name](own)
+            view = self.teachers[name]({**inputs, **own})
         order = self._class_orders.get(name)
         return view if order is None else ModelView(view.logits[:, order])
 

@@ -34,7 +34,7 @@ class Teacher(ABC):
         """Answer a batch.
 
         Args:
-            inputs: What :meth:`collate` made for this teacher, or the student's batch where it made nothing.
+            inputs: The student's batch, and what :meth:`collate` made for this teacher.
         """
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -59,12 +59,14 @@ class ColumnTeacher(Teacher):
             if lists.null_count:
                 raise ValueError(f"Column {self.column!r} has an empty value in row {first_row} or soon after.")
             values = np.asarray(lists.flatten(), dtype=np.float64)
-            widths |= {len(values) // len(lists), *np.unique(lists.value_lengths().to_numpy(zero_copy_only=False))}
+            widths |= {int(width) for width in np.unique(lists.value_lengths().to_numpy(zero_copy_only=False))}
             if len(widths) > 1:
                 raise ValueError(f"The lists in column {self.column!r} have different lengths: {sorted(widths)}.")
             rows = values.reshape(len(lists), -1)
             self._check_rows(rows, first_row)
             first_row += len(rows)
+        if self.classes is None and widths:
+            self.classes = widths.pop()
 
     def _check_rows(self, rows: np.ndarray[Any, Any], first_row: int) -> None:
         bad = ~np.isfinite(rows).all(axis=1)

@@ -53,7 +53,9 @@ class EnsembleTeacher(Teacher):
         self.raw_columns = frozenset().union(*(teacher.raw_columns for teacher in self.teachers))
 
     def __call__(self, inputs: Mapping[str, Any]) -> ModelView:
-        answers = [teacher(inputs.get(str(index)) or inputs).logits for index, teacher in enumerate(self.teachers)]
+        answers = [
+            teacher({**inputs, **inputs.get(str(index), {})}).logits for index, teacher in enumerate(self.teachers)
+        ]
         ordered = [
             logits if order is None else logits[:, order] for logits, order in zip(answers, self._orders, strict=True)
         ]

@@ -23,6 +23,9 @@ from hf_distill.labels import label_names
 from hf_distill.teachers.base import Teacher
 from hf_distill.views import ModelView
 
+ENCODED = "encoded"
+"""Where a teacher with its own tokenizer finds what it made of the text."""
+
 
 class ModelTeacher(Teacher):
     """A classification model that answers live, frozen and in evaluation mode.
@@ -66,7 +69,8 @@ class ModelTeacher(Teacher):
         self._vouched_for = processing_class is not None
 
     def __call__(self, inputs: Mapping[str, Any]) -> ModelView:
-        known = {name: value for name, value in inputs.items() if name in self._inputs}
+        readable = inputs[ENCODED] if self.text_columns else inputs
+        known = {name: value for name, value in readable.items() if name in self._inputs}
         self.model.eval()
         with torch.no_grad():
             output = self.model(**known)
@@ -76,7 +80,8 @@ class ModelTeacher(Teacher):
         if not self.text_columns or self.tokenizer is None:
             return {}
         texts = [[row[column] for row in rows] for column in self.text_columns]
-        return dict(self.tokenizer(*texts, padding=True, truncation=True, pad_to_multiple_of=8, return_tensors="pt"))
+        encoded = self.tokenizer(*texts, padding=True, truncation=True, pad_to_multiple_of=8, return_tensors="pt")
+        return {ENCODED: dict(encoded)}
 
     def parameters(self) -> Iterator[nn.Parameter]:
         return iter(self.model.parameters())

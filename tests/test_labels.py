@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from transformers import BertConfig
+
+from hf_distill.labels import MULTI_LABEL, REGRESSION, SINGLE_LABEL, class_order, label_names, problem_type
+
+
+def test_default_names_count_as_none() -> None:
+    assert label_names(BertConfig(num_labels=3)) is None
+    assert label_names(BertConfig(id2label={0: "bad", 1: "good"})) == ["bad", "good"]
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "order"),
+    [
+        (["a", "b", "c"], ["c", "a", "b"], [1, 2, 0]),
+        (["neg", "pos"], ["Pos ", "NEG"], [1, 0]),
+        (["a", "b"], ["a", "b"], None),
+        (2, ["a", "b"], None),
+        (["a", "b"], 2, None),
+    ],
+)
+def test_order_points_at_the_teachers_class_of_the_same_name(student: Any, teacher: Any, order: Any) -> None:
+    assert class_order(student, teacher) == order
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "message"),
+    [
+        (["a", "b"], ["a", "c"], "not the same classes.*id2label"),
+        (["a", "b"], ["a", "b", "c"], r"2 labels .* 3"),
+        (2, 3, "num_labels"),
+        (["a", "A"], ["a", "A"], "not the same classes"),
+    ],
+)
+def test_what_cannot_be_aligned_is_an_error(student: Any, teacher: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        class_order(student, teacher)
+
+
+@pytest.mark.parametrize(
+    ("config", "example", "expected"),
+    [
+        (BertConfig(num_labels=1), {"labels": 0.5}, REGRESSION),
+        (BertConfig(num_labels=3), {"label": 2}, SINGLE_LABEL),
+        (BertConfig(num_labels=3), {"labels": [0.0, 1.0, 1.0]}, MULTI_LABEL),
+        (BertConfig(num_labels=3), None, SINGLE_LABEL),
+        (BertConfig(num_labels=3), {"input_ids": [1]}, SINGLE_LABEL),
+        (BertConfig(num_labels=3, problem_type="regression"), {"labels": [0.0, 1.0, 1.0]}, REGRESSION),
+    ],
+)
+def test_the_kind_of_task_is_what_the_head_would_choose(config: BertConfig, example: Any, expected: str) -> None:
+    assert problem_type(config, example) == expected
