@@ -17,10 +17,12 @@ from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import TrainOutput, get_last_checkpoint, has_length
 
 from hf_distill.batches import COUNTS, TEACHER_INPUTS, TeacherCollator, count_examples, mark_repeated
+from hf_distill.card_facts import facts_of
 from hf_distill.components import ComponentLog
 from hf_distill.default_objective import default_objective, label_loss
 from hf_distill.labels import class_order, label_names, problem_type
 from hf_distill.losses import NO_LABEL
+from hf_distill.model_card import write_card
 from hf_distill.objective import Objective
 from hf_distill.randomness import isolated_randomness
 from hf_distill.teacher_check import check_teacher
@@ -85,6 +87,7 @@ class DistillationTrainer(Trainer):
         self._given_objective = objective
         self._default: tuple[tuple[float, float], Objective] | None = None
         self._components = ComponentLog()
+        self.report: Mapping[str, Any] | None = None  # what compare() found, for the model card
         self._prepare_task()
         self._prepare_teachers()
 
@@ -308,6 +311,47 @@ class DistillationTrainer(Trainer):
                     logger.warning(
                         "Resuming with another %s %r: %s in the checkpoint, %s now.", kind[:-1], name, old, new
                     )
+
+    # ---- The Hub ----
+
+    def create_model_card(
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        tasks: str | list[str] | None = None,
+        dataset_tags: str | list[str] | None = None,
+        dataset: str | list[str] | None = None,
+        dataset_args: str | list[str] | None = None,
+    ) -> None:
+        """Write the model card, with the results in ``self.report`` if there are any. Arguments as in ``Trainer``."""
+        if self.is_world_process_zero():
+            facts = facts_of(self, language, license, tags, model_name, finetuned_from, tasks, dataset or dataset_tags)
+            write_card(facts, self.report).save(Path(self.args.output_dir) / "README.md")
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Push as ``Trainer`` does, with student, tokenizer and card on disk first: a Hub that fails loses nothing."""
+        self.save_model(_internal_call=True)
+        self.create_model_card(**kwargs)
+        try:
+            return super().push_to_hub(commit_message, blocking, token, revision, private, **kwargs)
+        except Exception:
+            logger.error(
+                "The Hub did not take the model. Nothing is lost: student, tokenizer and card are saved in %s. When "
+                "the Hub works again, trainer.push_to_hub() finishes the job.",
+                self.args.output_dir,
+            )
+            raise
 
 
 def _logits(outputs: Any) -> Tensor:

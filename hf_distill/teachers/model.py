@@ -94,7 +94,7 @@ class ModelTeacher(Teacher):
             return
         cure = (
             "Pass teacher_model=ModelTeacher(model, processing_class=TOKENIZER, text_columns=[...]) and keep the text "
-            "columns in the dataset, so that each example is tokenized again for the teacher; or, if the two tokenizers "
+            "columns in the dataset, so that each example is tokenized again for the teacher; or, if the tokenizers "
             "are the same, ModelTeacher(model, processing_class=TOKENIZER)."
         )
         sizes = self.model.config.vocab_size, getattr(config, "vocab_size", None)

@@ -1,0 +1,106 @@
+"""What a trainer knows that belongs into the model card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import try_to_load_from_cache
+from torch import nn
+from transformers import Trainer
+
+from hf_distill.environment import library_versions
+from hf_distill.labels import label_names
+from hf_distill.model_card import TASK_NAMES, CardFacts, TeacherFacts, hub_id, sources
+from hf_distill.teachers import Teacher
+
+
+def facts_of(
+    trainer: Trainer,
+    language: str | Sequence[str] | None = None,
+    license: str | None = None,
+    tags: str | Sequence[str] | None = None,
+    model_name: str | None = None,
+    finetuned_from: str | None = None,
+    tasks: str | Sequence[str] | None = None,
+    dataset: str | Sequence[str] | None = None,
+) -> CardFacts:
+    """The facts of a card, from a :class:`~hf_distill.DistillationTrainer` and the arguments of ``create_model_card``.
+
+    Args:
+        trainer: Before or after training.
+        language: The language of the data.
+        license: The Hub's identifier.
+        tags: Tags beyond the usual ones.
+        model_name: The card's title; the output folder's name where left out.
+        finetuned_from: The Hub name of the weights that the student started from; its own where left out.
+        tasks: The task, where the student's inputs do not say it.
+        dataset: The training data.
+    """
+    config, args = trainer.model.config, trainer.args
+    teachers = [fact for teacher in trainer.teachers.values() for fact in _teachers(teacher)]
+    base = finetuned_from or hub_id(getattr(config, "_name_or_path", ""))
+    layers_were_taken = base in [teacher.name for teacher in teachers]
+    is_image = getattr(trainer.model, "main_input_name", "") == "pixel_values"
+    named_task = next((task for task in _listed(tasks) if task in TASK_NAMES), None)
+    losses = [getattr(term, "loss", None) for term in trainer.distillation_objective.terms.values()]
+    return CardFacts(
+        model_name=model_name or Path(args.output_dir).resolve().name,
+        task=named_task or ("image-classification" if is_image else "text-classification"),
+        repo_id=trainer.hub_model_id or args.hub_model_id,
+        teachers=teachers,
+        base_model=base,
+        base_model_relation=None if layers_were_taken else "finetune",
+        datasets=_listed(dataset),
+        language=language,
+        license=license,
+        tags=_listed(tags),
+        labels=label_names(config) or [],
+        objective=trainer.distillation_objective.describe(),
+        training=_settings(trainer),
+        versions=library_versions(),
+        references=sources(part for loss in losses if isinstance(loss, nn.Module) for part in loss.modules()),
+    )
+
+
+def _teachers(teacher: Teacher) -> Iterator[TeacherFacts]:
+    """The teacher, or the members of an ensemble."""
+    members = getattr(teacher, "teachers", None)
+    if members:
+        for member in members:
+            yield from _teachers(member)
+    else:
+        yield TeacherFacts(teacher.name, _revision(teacher.name))
+
+
+def _revision(name: str) -> str | None:
+    """The commit of a Hub model in the cache; ``None`` unless there is exactly one, which then was the one used."""
+    path = try_to_load_from_cache(name, "config.json") if hub_id(name) else None
+    if not isinstance(path, str):
+        return None
+    snapshots = list(Path(path).parent.parent.iterdir())
+    return snapshots[0].name if len(snapshots) == 1 else None
+
+
+def _settings(trainer: Trainer) -> dict[str, Any]:
+    args = trainer.args
+    batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    precision = "bfloat16 autocast" if args.bf16 else "float16 autocast" if args.fp16 else "float32"
+    return {
+        "steps": trainer.state.global_step,
+        "epochs": round(trainer.state.epoch or 0, 3),
+        "examples in a step": batch,
+        "learning rate": args.learning_rate,
+        "schedule": getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type),
+        "warm-up steps": args.get_warmup_steps(trainer.state.max_steps),
+        "optimizer": getattr(args.optim, "value", args.optim),
+        "weight decay": args.weight_decay,
+        "label smoothing": args.label_smoothing_factor,
+        "precision": precision,
+        "seed": args.seed,
+    }
+
+
+def _listed(value: str | Sequence[str] | None) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or ())

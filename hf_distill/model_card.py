@@ -1,0 +1,358 @@
+"""The model card: what was distilled from what, how, and how well it went.
+
+A card says nothing that is not in the facts or in the report it is given, and it holds no local path and no token.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from hf_distill.redaction import public_settings, redacted
+
+TASK_NAMES = {"text-classification": "Text Classification", "image-classification": "Image Classification"}
+MODELS = ("teacher", "student", "control")
+MISSING = "–"
+CLASS_COLUMNS = ("Class", "Precision", "Recall", "F1")
+HUB_ID = re.compile(r"(?!.*(?:--|\.\.))\w[\w.-]{0,95}(?:/\w[\w.-]{0,95})?", re.ASCII)
+ARXIV = re.compile(r"arXiv:? ?(\d{4}\.\d{4,5})")
+DATA_FILES = {".parquet", ".csv", ".json", ".jsonl", ".arrow"}
+
+
+@dataclass(frozen=True)
+class TeacherFacts:
+    """Whom the student learned from.
+
+    Args:
+        name: A name on the Hub such as ``org/name``, or a description in words.
+        revision: The commit of the Hub repository that was used.
+    """
+
+    name: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What is known about a student apart from its results.
+
+    Args:
+        model_name: The title of the card.
+        task: ``text-classification`` or ``image-classification``.
+        repo_id: Where the model will be on the Hub; makes the example of use run as it stands.
+        teachers: Whom the student learned from; empty for training without a teacher.
+        base_model: The Hub name of the weights that the student started from. ``None`` for a student built from
+            a config. A local path is left out, because a link to it would be broken.
+        student_origin: Where a student without ``base_model`` came from, such as ``layers 0 and 2 of the teacher``.
+        base_model_relation: How the student derives from ``base_model``, in the Hub's words; ``None`` where none fits.
+        datasets: The training data: Hub names, or local paths, which are shown by their last name only.
+        language: Codes such as ``en``; for text.
+        license: The Hub's identifier, such as ``apache-2.0``.
+        tags: Tags beyond those that every card gets.
+        labels: The class names.
+        objective: The terms of the loss in words, as ``Objective.describe()`` gives them.
+        training: The settings: learning rate, batch size, epochs, precision, seed and the like.
+        versions: The versions of the libraries.
+        references: The papers behind the losses, one line each; see :func:`sources`.
+        limits: What a user should know about this model beyond what every card says.
+    """
+
+    model_name: str
+    task: str
+    repo_id: str | None = None
+    teachers: Sequence[TeacherFacts] = ()
+    base_model: str | None = None
+    base_model_relation: str | None = "finetune"
+    student_origin: str | None = None
+    datasets: Sequence[str] = ()
+    language: str | Sequence[str] | None = None
+    license: str | None = None
+    tags: Sequence[str] = ()
+    labels: Sequence[str] = ()
+    objective: Mapping[str, str] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    references: Sequence[str] = ()
+    limits: Sequence[str] = ()
+
+
+def write_card(facts: CardFacts, report: Mapping[str, Any] | None = None) -> ModelCard:
+    """Write the card of a student.
+
+    Args:
+        facts: What the student is and how it was trained.
+        report: The content of ``report.json``. Without it the card says that no results were recorded.
+
+    Returns:
+        The card, with the Hub's metadata; ``card.save(path)`` writes it.
+
+    Raises:
+        ValueError: the task is neither text nor image classification.
+
+    Example:
+        >>> facts = CardFacts("tiny-sentiment", "text-classification", teachers=[TeacherFacts("org/large-sentiment")])
+        >>> card = write_card(facts)
+        >>> card.data.pipeline_tag, "No results were recorded" in card.text
+        ('text-classification', True)
+    """
+    if facts.task not in TASK_NAMES:
+        raise ValueError(f"A card's task must be one of {', '.join(TASK_NAMES)}; got {facts.task!r}.")
+    facts = _publishable(facts)
+    if report is not None:
+        absent = dict.fromkeys(("split", "examples", "control", "command"))
+        report = redacted({**absent, **report, "machine": public_settings(report.get("machine") or {})})
+    text = _template().render(
+        facts=facts,
+        report=report,
+        teachers=[_link(teacher.name) for teacher in facts.teachers],
+        origins=_origins(facts),
+        evaluation=_evaluation(report) if report is not None else None,
+        versions=(report or {}).get("versions") or facts.versions,
+        limits=_limits(facts, report),
+    )
+    return ModelCard(f"---\n{_metadata(facts, report).to_yaml()}\n---\n\n{text}")
+
+
+def hub_id(name: str) -> str | None:
+    """The name if it can be one on the Hub, ``None`` if it is a local file or folder or no valid name.
+
+    Example:
+        >>> hub_id("org/name"), hub_id("/home/anna/model"), hub_id("train.csv")
+        ('org/name', None, None)
+    """
+    is_file = Path(name).suffix.lower() in DATA_FILES
+    return name if HUB_ID.fullmatch(name) and not is_file and not Path(name).exists() else None
+
+
+def sources(losses: Iterable[object]) -> list[str]:
+    """The papers behind the losses, from the ``Source`` section of their docstrings; those without one are left out.
+
+    Example:
+        >>> class SoftTargets:
+        ...     '''Soft targets.
+        ...
+        ...     Source:
+        ...         Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2.
+        ...     '''
+        >>> sources([SoftTargets()])
+        ['SoftTargets: Hinton, Vinyals, Dean 2015, [arXiv:1503.02531](https://arxiv.org/abs/1503.02531), section 2.']
+    """
+    found = {}
+    for loss in losses:
+        section = re.search(r"^Source:\n((?: +.*\n?)+)", inspect.getdoc(type(loss)) or "", re.MULTILINE)
+        if section:
+            text = " ".join(section[1].replace("``", "`").split())
+            found[type(loss).__name__] = ARXIV.sub(r"[arXiv:\1](https://arxiv.org/abs/\1)", text)
+    return [f"{name}: {text}" for name, text in found.items()]
+
+
+def _publishable(facts: CardFacts) -> CardFacts:
+    """The facts without secrets and local paths; a base model or a repository that is not on the Hub is dropped."""
+    clean = {entry.name: redacted(getattr(facts, entry.name)) for entry in fields(facts)}
+    clean["training"] = public_settings(facts.training)
+    clean["teachers"] = [TeacherFacts(redacted(teacher.name), teacher.revision) for teacher in facts.teachers]
+    clean["model_name"] = clean["model_name"].rstrip("/").split("/")[-1]
+    clean["base_model"] = hub_id(facts.base_model) if facts.base_model else None
+    clean["repo_id"] = facts.repo_id if facts.repo_id and "/" in facts.repo_id and hub_id(facts.repo_id) else None
+    return replace(facts, **clean)
+
+
+def _metadata(facts: CardFacts, report: Mapping[str, Any] | None) -> ModelCardData:
+    results = _eval_results(facts, report) if report is not None else []
+    tags = [*(["knowledge-distillation"] if facts.teachers else []), "hf-distill", *facts.tags]
+    return ModelCardData(
+        language=_listed(facts.language) or None,
+        license=facts.license,
+        library_name="transformers",
+        pipeline_tag=facts.task,
+        base_model=facts.base_model,
+        base_model_relation=facts.base_model_relation if facts.base_model else None,
+        datasets=[name for name in map(hub_id, facts.datasets) if name] or None,
+        metrics=sorted({result.metric_type for result in results}) or None,
+        tags=tags,
+        model_name=facts.model_name if results else None,
+        eval_results=results or None,
+    )
+
+
+def _eval_results(facts: CardFacts, report: Mapping[str, Any]) -> list[EvalResult]:
+    """The student's accuracy and macro F1 in the form that the Hub shows beside the card."""
+    dataset = str(report.get("dataset") or "unknown")
+    seeds = len(report.get("seeds") or [])
+    suffix = f" (mean of {seeds} seeds)" if seeds > 1 else ""
+    splits = {str(report.get("split") or "unknown"): report, **(report.get("other_splits") or {})}
+    return [
+        EvalResult(
+            task_type=facts.task,
+            task_name=TASK_NAMES[facts.task],
+            dataset_type=hub_id(dataset) or "unknown",
+            dataset_name=_plain_name(dataset),
+            dataset_split=split,
+            metric_type=metric,
+            metric_name=name + suffix,
+            metric_value=round(float(scores["student"][key]), 4),
+        )
+        for split, scores in splits.items()
+        for key, metric, name in (("accuracy", "accuracy", "Accuracy"), ("macro_f1", "f1", "Macro F1"))
+        if _is_number((scores.get("student") or {}).get(key))
+    ]
+
+
+def _evaluation(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The report's figures as the template shows them."""
+    models = [name for name in MODELS if report.get(name)]
+    compared = [name for name in models if name != "student"]
+    relations = (
+        ("Agreement with the teacher's decisions", _figure(report, "agreement", ".3f")),
+        ("KL divergence from the teacher, nats", _figure(report, "kl_nats", ".3f")),
+        ("Gap closed, (student − control) / (teacher − control) in accuracy", _figure(report, "gap_closed", ".2f")),
+    )
+    return {
+        "dataset": _link(str(report["dataset"]), "datasets/") if report.get("dataset") else "data without a name",
+        "seeds": report.get("seeds") or [],
+        "columns": ["", *(name.capitalize() for name in models)],
+        "rows": _rows(report, models),
+        "other_splits": {split: _rows(scores, models) for split, scores in (report.get("other_splits") or {}).items()},
+        "relations": [(name, value) for name, value in relations if value != MISSING],
+        "class_columns": [*CLASS_COLUMNS, *(f"{name.capitalize()} F1" for name in compared), "Examples"],
+        "classes": _class_rows(report, compared),
+    }
+
+
+def _origins(facts: CardFacts) -> list[tuple[str, str]]:
+    """Teacher, student and data, as far as they are known."""
+    teachers = [
+        _link(teacher.name) + (f" at revision `{teacher.revision}`" if teacher.revision else "")
+        for teacher in facts.teachers
+    ]
+    lines = (
+        ("Teachers" if len(teachers) > 1 else "Teacher", ", ".join(teachers)),
+        ("Student", f"started from {_link(facts.base_model)}" if facts.base_model else facts.student_origin),
+        ("Data", ", ".join(_link(name, "datasets/") for name in facts.datasets)),
+        ("Language", ", ".join(_listed(facts.language))),
+    )
+    return [(title, value) for title, value in lines if value]
+
+
+def _limits(facts: CardFacts, report: Mapping[str, Any] | None) -> list[str]:
+    """What nobody has shown about this model, so that nobody takes it for granted."""
+    others = "domains and languages" if facts.task == "text-classification" else "cameras, sizes and subjects"
+    limits = []
+    if report is None:
+        limits.append("No results were recorded: test it on your own data before you rely on it.")
+    else:
+        limits.append(
+            f"The figures hold for the data named above. Other {others}, inputs made to mislead, and "
+            "differences between groups of people were not tested."
+        )
+        if len(report.get("seeds") or []) < 2:
+            limits.append("There was one training run: how far the figures vary with the seed is not known.")
+        if not report.get("control"):
+            limits.append("No control was trained: how much of the result is owed to the teacher is not known.")
+        if any((report.get(model) or {}).get("latency_ms") for model in MODELS):
+            limits.append("Latency and throughput hold for the machine named above.")
+    if facts.teachers:
+        limits.append("A distilled model takes over errors and biases of its teacher, and adds its own.")
+    return [*limits, *facts.limits]
+
+
+def _rows(report: Mapping[str, Any], models: Sequence[str]) -> list[list[str]]:
+    """One line a measure: its name, then each model's figure. Measures that nobody has are left out."""
+    columns = [report.get(model) or {} for model in models]
+    measures = (
+        ("Accuracy", "accuracy", ".3f"),
+        ("Macro F1", "macro_f1", ".3f"),
+        ("Calibration error (ECE)", "ece", ".3f"),
+        ("Parameters", "parameters", ",.0f"),
+        ("Size, MB", "size_mb", ",.1f"),
+        ("Latency p50, ms", "latency_ms.p50", ",.2f"),
+        ("Latency p95, ms", "latency_ms.p95", ",.2f"),
+        ("Throughput, examples/s", "throughput_per_s", ",.0f"),
+    )
+    rows = [[title, *(_figure(scores, key, spec) for scores in columns)] for title, key, spec in measures]
+    return [row for row in rows if any(cell != MISSING for cell in row[1:])]
+
+
+def _class_rows(report: Mapping[str, Any], compared: Sequence[str]) -> list[list[str]]:
+    """One line a class: the student's precision, recall and F1, the others' F1, and how many examples there were."""
+    classes = {model: _with_spread(report.get(model) or {}) for model in MODELS}
+    return [
+        [
+            label,
+            *(_figure(scores, key, ".3f") for key in ("precision", "recall", "f1")),
+            *(_figure(classes[model].get(label) or {}, "f1", ".3f") for model in compared),
+            _figure(scores, "support", ",.0f"),
+        ]
+        for label, scores in classes["student"].items()
+    ]
+
+
+def _with_spread(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The figures of each class with their deviations, which the report keeps apart, beside them."""
+    spreads = scores.get("per_class_std") or {}
+    return {
+        label: {**figures, **{f"{key}_std": value for key, value in (spreads.get(label) or {}).items()}}
+        for label, figures in (scores.get("per_class") or {}).items()
+    }
+
+
+def _figure(scores: Mapping[str, Any], key: str, spec: str) -> str:
+    """A figure with its standard deviation where there is one; ``latency_ms.p50`` looks into ``latency_ms``."""
+    outer, _, inner = key.partition(".")
+    mean, spread = (scores.get(name) for name in (outer, f"{outer}_std"))
+    if inner:
+        mean, spread = ((value or {}).get(inner) for value in (mean, spread))
+    if not _is_number(mean):
+        return MISSING
+    return f"{mean:{spec}} ± {spread:{spec}}" if _is_number(spread) and spread > 0 else f"{mean:{spec}}"
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _link(name: str, kind: str = "") -> str:
+    """A link to the Hub where the name has an owner and is not local; else the name in plain words."""
+    if "/" in name and hub_id(name):
+        return f"[{name}](https://huggingface.co/{kind}{name})"
+    return _plain_name(name)
+
+
+def _plain_name(name: str) -> str:
+    """The last part of a local path; anything else as it is."""
+    is_local = name.startswith("path/to/") or Path(name).exists() or Path(name).suffix.lower() in DATA_FILES
+    return f"{Path(name).name} (local)" if is_local else name
+
+
+def _listed(value: str | Sequence[str] | None) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or ())
+
+
+def _cell(value: Any) -> str:
+    """A value that cannot break out of a table or turn into HTML."""
+    return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _code(value: Any) -> str:
+    """A value in code font, which needs no other escaping in a table."""
+    return "`" + " ".join(str(value).split()).replace("|", "\\|").replace("`", "'") + "`"
+
+
+def _template() -> Any:
+    environment = Environment(
+        loader=PackageLoader("hf_distill"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"cell": _cell, "code": _code}
+    return environment.get_template("model_card.md")

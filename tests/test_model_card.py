@@ -1,0 +1,329 @@
+import copy
+import itertools
+import json
+import re
+from dataclasses import replace
+
+import pytest
+from huggingface_hub import ModelCard
+
+from hf_distill.losses import SoftTargetLoss
+from hf_distill.model_card import CardFacts, TeacherFacts, hub_id, sources, write_card
+
+TOKEN = "hf_" + "aB3" * 11 + "x"
+
+
+def scores(accuracy, **spread):
+    per_class = {
+        "negative": {"precision": 0.811, "recall": 0.822, "f1": 0.816, "support": 428},
+        "positive": {"precision": 0.833, "recall": 0.844, "f1": 0.838, "support": 444},
+    }
+    return {
+        "accuracy": accuracy,
+        "macro_f1": accuracy - 0.0012,
+        "ece": 0.0314,
+        "parameters": 15_616_514,
+        "size_mb": 62.47,
+        "latency_ms": {"p50": 2.304, "p95": 2.987},
+        "throughput_per_s": 1537.4,
+        "per_class": per_class,
+        "per_class_std": None,
+        **spread,
+    }
+
+
+@pytest.fixture
+def facts():
+    return CardFacts(
+        model_name="sst2-two-layers",
+        task="text-classification",
+        repo_id="anna/sst2-two-layers",
+        teachers=[TeacherFacts("anna/minilm-sst2", revision="4f2c9d1")],
+        base_model="sentence-transformers/all-MiniLM-L6-v2",
+        datasets=["stanfordnlp/sst2"],
+        language="en",
+        license="apache-2.0",
+        tags=["sentiment"],
+        labels=["negative", "positive"],
+        objective={"ce": "LabelTerm(weight=0.3)", "kd": "LogitTerm(SoftTargetLoss(temperature=4.0), weight=0.7)"},
+        training={"learning_rate": 2e-4, "num_train_epochs": 3, "precision": "bf16", "seed": 0},
+        versions={"torch": "2.13.0"},
+        references=sources([SoftTargetLoss(4.0)]),
+    )
+
+
+@pytest.fixture
+def report():
+    spread = {"accuracy_std": 0.0021, "latency_ms_std": {"p50": 0.021, "p95": 0.05}}
+    return {
+        "teacher": scores(0.8971, accuracy_std=None),
+        "student": scores(0.8704, **spread, per_class_std={"negative": {"f1": 0.004}, "positive": {"f1": 0.005}}),
+        "control": scores(0.8542, **spread),
+        "agreement": 0.934,
+        "agreement_std": 0.003,
+        "kl_nats": 0.081,
+        "kl_nats_std": 0.004,
+        "gap_closed": 0.378,
+        "gap_closed_std": 0.052,
+        "seeds": [0, 1, 2],
+        "dataset": "stanfordnlp/sst2",
+        "split": "validation",
+        "examples": 1872,
+        "machine": {"processor": "Xeon 8488C", "cores": 2},
+        "versions": {"torch": "2.13.0", "transformers": "5.23.0"},
+        "command": "accelerate launch recipes/sst2.py --seeds 0,1,2",
+        "other_splits": {"test": {"teacher": {"accuracy": 0.891}, "student": {"accuracy": 0.862}, "control": None}},
+    }
+
+
+def test_metadata_survives_saving_and_loading(facts, report, tmp_path):
+    write_card(facts, report).save(tmp_path / "README.md")
+    data = ModelCard.load(tmp_path / "README.md").data
+
+    assert data.pipeline_tag == "text-classification"
+    assert data.library_name == "transformers"
+    assert data.base_model == "sentence-transformers/all-MiniLM-L6-v2"
+    assert data.base_model_relation == "finetune"
+    assert data.datasets == ["stanfordnlp/sst2"]
+    assert data.language == ["en"]
+    assert data.license == "apache-2.0"
+    assert data.metrics == ["accuracy", "f1"]
+    assert data.tags == ["knowledge-distillation", "hf-distill", "sentiment"]
+    assert data.model_name == "sst2-two-layers"
+
+
+def test_the_hubs_results_are_the_students_on_each_split(facts, report):
+    results = ModelCard(str(write_card(facts, report))).data.eval_results
+
+    found = {(result.dataset_split, result.metric_type): result.metric_value for result in results}
+    assert found == {
+        ("validation", "accuracy"): 0.8704,
+        ("validation", "f1"): 0.8692,
+        ("test", "accuracy"): 0.862,
+    }
+    assert {result.dataset_type for result in results} == {"stanfordnlp/sst2"}
+    assert {result.metric_name for result in results} == {"Accuracy (mean of 3 seeds)", "Macro F1 (mean of 3 seeds)"}
+
+
+def test_the_table_shows_mean_and_deviation_of_the_three_models(facts, report):
+    text = write_card(facts, report).text
+
+    assert "| Accuracy | 0.897 | 0.870 ± 0.002 | 0.854 ± 0.002 |" in text
+    assert "| Parameters | 15,616,514 | 15,616,514 | 15,616,514 |" in text
+    assert "| Latency p50, ms | 2.30 | 2.30 ± 0.02 | 2.30 ± 0.02 |" in text
+    assert "split `validation`, 1,872 examples: mean ± standard deviation over 3 training runs, seeds 0, 1, 2." in text
+    assert "0.38 ± 0.05" in text  # gap closed
+    assert "| negative | 0.811 | 0.822 | 0.816 ± 0.004 | 0.816 | 0.816 | 428 |" in text
+    assert "| Accuracy | 0.891 | 0.862 | – |" in text  # test, where there is no control
+
+
+def test_it_names_teacher_objective_settings_and_papers(facts, report):
+    text = write_card(facts, report).text
+
+    assert "[anna/minilm-sst2](https://huggingface.co/anna/minilm-sst2) at revision `4f2c9d1`" in text
+    assert "| kd | `LogitTerm(SoftTargetLoss(temperature=4.0), weight=0.7)` |" in text
+    assert "| learning_rate | 0.0002 |" in text
+    assert "accelerate launch recipes/sst2.py --seeds 0,1,2" in text
+    assert "| processor | Xeon 8488C |" in text
+    assert "| transformers | 5.23.0 |" in text
+    assert "[arXiv:1503.02531](https://arxiv.org/abs/1503.02531)" in text
+
+
+@pytest.mark.parametrize(
+    ("task", "call"),
+    [("text-classification", 'classifier("Put a text'), ("image-classification", 'classifier("photo.png")')],
+)
+def test_how_to_use_it_is_python_for_the_task(facts, task, call):
+    text = write_card(replace(facts, task=task)).text
+    code = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+
+    compile(code, "card", "exec")
+    assert f'pipeline("{task}", model="anna/sst2-two-layers")' in code
+    assert call in code
+
+
+def test_without_a_report_there_is_no_result(facts):
+    card = write_card(facts)
+
+    assert "No results were recorded" in card.text
+    assert card.data.eval_results is None
+    assert card.data.metrics is None
+    assert "Accuracy" not in card.text
+    assert "±" not in card.text
+
+
+def test_every_figure_of_the_results_is_in_the_report(facts, report):
+    results = re.search(r"## Results\n(.*?)\n## Training", write_card(facts, report).text, re.DOTALL)[1]
+    shown = re.findall(
+        r"\d+(?:,\d{3})*(?:\.\d+)?", re.sub(r"sst2|F1|p\d\d|\dn", "", results.replace("over 3 training", ""))
+    )
+    known = numbers_in(report)
+
+    assert len(shown) > 30
+    for figure in shown:
+        decimals = len(figure.partition(".")[2])
+        assert any(f"{value:,.{decimals}f}" == figure for value in known), figure
+
+
+def numbers_in(value):
+    if isinstance(value, dict):
+        return [number for item in value.values() for number in numbers_in(item)]
+    if isinstance(value, list):
+        return [number for item in value for number in numbers_in(item)]
+    return [value] if isinstance(value, (int, float)) else []
+
+
+def test_a_report_may_know_little(facts):
+    text = write_card(facts, {"student": {"accuracy": 0.75}}).text
+
+    assert "Measured on data without a name." in text
+    assert "|  | Student |\n|:--|--:|\n| Accuracy | 0.750 |\n" in text
+
+
+def test_one_seed_and_no_control_are_limits(facts, report):
+    card = write_card(facts, {**report, "seeds": [0], "control": None, "gap_closed": None})
+
+    assert "one training run, seed 0" in card.text
+    assert "how far the figures vary with the seed is not known" in card.text
+    assert "No control was trained" in card.text
+    assert "Gap closed" not in card.text
+    assert "| Accuracy | 0.897 | 0.870" in card.text
+    assert {result.metric_name for result in card.data.eval_results} == {"Accuracy", "Macro F1"}
+
+
+def test_what_is_not_a_number_is_a_dash(facts, report):
+    report["student"]["ece"] = float("nan")
+    report["student"]["latency_ms"] = None
+
+    text = write_card(facts, report).text
+
+    assert "| Calibration error (ECE) | 0.031 | – | 0.031 |" in text
+    assert "| Latency p50, ms | 2.30 | – | 2.30 ± 0.02 |" in text
+
+
+def test_no_path_token_user_or_host_comes_through(facts, report):
+    home = "/home/berta"
+    facts = replace(
+        facts,
+        model_name=f"{home}/out/student",
+        repo_id=f"{home}/out/student",
+        base_model=f"{home}/models/base",
+        teachers=[TeacherFacts(f"{home}/models/teacher")],
+        datasets=[f"{home}/data/sst2", "C:\\Users\\berta\\more.csv"],
+        student_origin=f"layers of {home}/models/teacher",
+        objective={"kd": f"LogitTerm(teacher={home}/models/teacher)"},
+        training={"output_dir": f"{home}/out", "hub_token": TOKEN, "run_name": TOKEN},
+        limits=[f"See {home}/notes.txt"],
+    )
+    report["dataset"] = f"{home}/data/sst2"
+    report["machine"] = {"hostname": "bertas-laptop", "user": "berta", "processor": "Xeon 8488C"}
+    report["command"] = f"HF_TOKEN={TOKEN} python recipes/sst2.py --dataset {home}/data/sst2 --hub_token {TOKEN}"
+    report["versions"] = {"hf-distill": f"file://{home}/hf_distill"}
+
+    card = write_card(facts, report)
+
+    assert not re.search(r"berta|/home|Users|hf_a", str(card))
+    assert card.data.base_model is None
+    assert "base_model_relation" not in card.data
+    assert card.data.datasets is None
+    assert card.data.eval_results[0].dataset_type == "unknown"
+    assert card.data.eval_results[0].dataset_name == "sst2 (local)"
+    assert "# student\n" in card.text
+    assert "distilled from teacher (local)" in card.text
+    assert 'model="student")  # the folder' in card.text
+
+
+def test_a_folder_that_exists_is_no_hub_name(facts, tmp_path, monkeypatch):
+    (tmp_path / "org" / "name").mkdir(parents=True)
+    assert hub_id("org/name") == "org/name"
+
+    monkeypatch.chdir(tmp_path)
+
+    assert hub_id("org/name") is None
+    card = write_card(replace(facts, base_model="org/name", teachers=[TeacherFacts("org/name")]))
+    assert card.data.base_model is None
+    assert "huggingface.co/org/name" not in card.text
+
+
+@pytest.mark.parametrize("name", ["a/b/c", "../x", "./x", "", "two words", "a--b", "x..y", "train.jsonl", "-x", "a/.b"])
+def test_what_cannot_be_a_hub_name(name):
+    assert hub_id(name) is None
+
+
+@pytest.mark.parametrize("name", ["bert-base-uncased", "org/name", "microsoft/deberta-v3-base", "a_b/c.d-1"])
+def test_what_can_be_a_hub_name(name):
+    assert hub_id(name) == name
+
+
+def test_a_name_in_words_gets_no_link(facts):
+    text = write_card(replace(facts, teachers=[TeacherFacts("column teacher_logits"), TeacherFacts("minilm")])).text
+
+    assert "distilled from column teacher_logits and minilm with" in text
+
+
+def test_a_student_without_base_says_where_it_came_from(facts):
+    card = write_card(replace(facts, base_model=None, student_origin="built from a configuration, random weights"))
+
+    assert "- Student: built from a configuration, random weights" in card.text
+    assert "base_model" not in card.data.to_dict()
+
+
+def test_without_a_teacher_it_is_not_called_distilled(facts):
+    card = write_card(replace(facts, teachers=[]))
+
+    assert "knowledge-distillation" not in card.data.tags
+    assert "trained with hf-distill without a teacher" in card.text
+    assert "distilled" not in card.text
+
+
+def test_odd_names_break_neither_tables_nor_html(facts, report):
+    for model in ("teacher", "student", "control"):
+        report[model]["per_class"] = {"a|b <script>": report[model]["per_class"]["negative"]}
+        report[model]["per_class_std"] = None
+
+    text = write_card(replace(facts, objective={"kd": "Term(`a|b`)"}), report).text
+
+    assert "| a\\|b &lt;script> | 0.811 |" in text
+    assert "| kd | `Term('a\\|b')` |" in text
+
+
+def test_a_class_may_be_called_user_or_token(facts, report):
+    for model in ("teacher", "student", "control"):
+        report[model]["per_class"] = dict.fromkeys(["user", "token"], report[model]["per_class"]["negative"])
+
+    text = write_card(facts, report).text
+
+    assert "| user | 0.811" in text
+    assert "| token | 0.811" in text
+
+
+def test_the_page_is_tidy(facts, report):
+    for card in (write_card(facts, report), write_card(facts), write_card(CardFacts("x", "image-classification"))):
+        text = card.text
+        assert "\n\n\n" not in text
+        assert not re.search(r"^ +\S", text, re.MULTILINE)
+        assert not re.search(r"[ \t]$", text, re.MULTILINE)
+        assert not re.search(r"<[a-z!]", text)
+        assert not re.search(r"None|nan|\{\{|\{%", text)
+        assert not re.search(r"^## .*\n+## ", text, re.MULTILINE), "an empty section"
+        assert text.endswith("\n")
+        lines = text.splitlines()
+        for before, line in itertools.pairwise(lines):
+            starts_block = line.startswith(("|", "- ", "#")) and not before.startswith(line[:1])
+            assert not (starts_block and before.strip()), f"no blank line before {line!r}"
+            if before.startswith("|") and line.startswith("|"):
+                assert len(re.findall(r"(?<!\\)\|", before)) == len(re.findall(r"(?<!\\)\|", line))
+
+
+def test_the_report_is_not_changed_and_may_come_from_json(facts, report):
+    before = copy.deepcopy(report)
+
+    card = write_card(facts, report)
+
+    assert report == before
+    assert str(write_card(facts, json.loads(json.dumps(report)))) == str(card)
+
+
+def test_another_task_is_an_error(facts):
+    with pytest.raises(ValueError, match="must be one of text-classification, image-classification; got 'translation'"):
+        write_card(replace(facts, task="translation"))
