@@ -40,7 +40,11 @@ class TeacherCollator:
         self.tokenizer = getattr(collator, "tokenizer", None)  # Trainer saves a collator's tokenizer
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        made = {name: teacher.collate(rows) for name, teacher in self.teachers.items()}
+        made = {
+            name: teacher.collate(rows)
+            for name, teacher in self.teachers.items()
+            if teacher.raw_columns <= rows[0].keys()  # an evaluation set need not have the teacher's columns
+        }
         batch = dict(
             self.collator([{key: value for key, value in row.items() if key not in self.hidden} for row in rows])
         )

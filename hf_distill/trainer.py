@@ -169,7 +169,7 @@ class DistillationTrainer(Trainer):
         if model.training:
             wanted = self.distillation_objective.needs(self.teachers, self._progress())
         else:
-            wanted = set() if _has_labels(labels) else set(self.teachers)
+            wanted = set() if _has_labels(labels) else self._able_to_answer(inputs)
         teachers = {name: self._ask(name, inputs) for name in self.teachers if name in wanted}
         outputs = model(**{key: value for key, value in inputs.items() if key not in self._hidden_from_student})
         step = StepView(ModelView(_logits(outputs)), teachers, labels, self._progress(), self._label_loss)
@@ -181,6 +181,12 @@ class DistillationTrainer(Trainer):
 
     def _progress(self) -> float:
         return self.state.global_step / self.state.max_steps if self.state.max_steps > 0 else 0.0
+
+    def _able_to_answer(self, inputs: Mapping[str, Any]) -> set[str]:
+        """All teachers, or none where one lacks its columns, as an evaluation set may."""
+        made = inputs.get(TEACHER_INPUTS, {})
+        able = {name for name, teacher in self.teachers.items() if not teacher.raw_columns or name in made}
+        return able if len(able) == len(self.teachers) else set()
 
     def _ask(self, name: str, inputs: Mapping[str, Any]) -> ModelView:
         own = inputs.get(TEACHER_INPUTS, {}).get(name, {})
@@ -227,7 +233,7 @@ class DistillationTrainer(Trainer):
         labels = inputs.get("labels")
         with torch.no_grad(), self.compute_loss_context_manager():
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
-        known_loss = loss.detach() if _has_labels(labels) or self.teachers else None
+        known_loss = loss.detach() if _has_labels(labels) or self._able_to_answer(inputs) else None
         return (known_loss, None, None) if prediction_loss_only else (known_loss, _logits(outputs).detach(), labels)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

@@ -141,6 +141,20 @@ def test_a_column_teaches_as_the_model_that_wrote_it(tmp_path: Path, probabiliti
         torch.testing.assert_close(trained[0][name], trained[1][name], atol=1e-6, rtol=1e-5)
 
 
+def test_an_evaluation_set_needs_no_teacher_column(tmp_path: Path) -> None:
+    data = tiny.dataset().add_column("soft", [[1.0, 2.0, 3.0]] * 36)
+    sets = {"with": data, "without": tiny.dataset(), "bare": tiny.dataset().remove_columns("labels")}
+    sets["taught"] = data.remove_columns("labels")
+    args = tiny.arguments(tmp_path)
+    trainer = DistillationTrainer(
+        tiny.bert(), args, train_dataset=data, eval_dataset=sets, teacher_model=ColumnTeacher("soft")
+    )
+    found = trainer.evaluate()
+    assert found["eval_with_loss"] == found["eval_without_loss"]
+    assert found["eval_taught_loss"] > 0
+    assert "eval_bare_loss" not in found
+
+
 def test_a_column_survives_a_collator_that_pads() -> None:
     teacher = ColumnTeacher("soft")
     made = teacher.collate([{"soft": [1.0, 2.0], "text": "a"}, {"soft": [3.0, 4.0], "text": "b"}])

@@ -1,0 +1,32 @@
+"""What recipes share. A recipe is one file that a user reads; the strings on its command line become objects here."""
+
+from hf_distill.recipe.arguments import Preset, parse
+from hf_distill.recipe.columns import TextData, as_classification, with_unlabelled
+from hf_distill.recipe.data import load_splits
+from hf_distill.recipe.hardware import hardware_defaults
+from hf_distill.recipe.models import new_student
+from hf_distill.recipe.program import run
+from hf_distill.recipe.results import report_results
+from hf_distill.recipe.runs import train_run, train_with_controls, with_teacher_logits
+from hf_distill.recipe.text import TokenizedData, check_names, fine_tuned_teacher, tokenize_data, tokenizer_of_student
+
+__all__ = [
+    "Preset",
+    "TextData",
+    "TokenizedData",
+    "as_classification",
+    "check_names",
+    "fine_tuned_teacher",
+    "hardware_defaults",
+    "load_splits",
+    "new_student",
+    "parse",
+    "report_results",
+    "run",
+    "tokenize_data",
+    "tokenizer_of_student",
+    "train_run",
+    "train_with_controls",
+    "with_teacher_logits",
+    "with_unlabelled",
+]

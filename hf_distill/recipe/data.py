@@ -1,0 +1,196 @@
+"""Where the text comes from: a dataset on the Hub, or Parquet, CSV and JSON lines on the disk."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets import Dataset, DatasetDict
+
+from hf_distill.recipe.reach import hub_reachable
+
+logger = logging.getLogger(__name__)
+
+READERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
+SPLIT_WORDS = {
+    "train": "train", "training": "train",
+    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+HELD_OUT = 0.1
+SEED = 0
+
+
+def load_splits(name: str, validation: bool = True) -> DatasetDict:
+    """Load the splits ``train``, ``validation`` and ``test``, as far as there are any.
+
+    Args:
+        name: A dataset on the Hub, with a configuration after a colon where it has several (``nyu-mll/glue:sst2``);
+            a folder with ``train``, ``validation`` (or ``dev``, ``valid``) and ``test`` as files or as folders of
+            files; or one file. Files are Parquet, CSV, TSV, JSON or JSON lines. A name that exists on the disk is
+            taken from there.
+        validation: Where no validation split is there, whether to hold out a tenth of the training split for it,
+            always the same rows.
+
+    Returns:
+        The splits, with at least ``train``, none of them empty.
+
+    Raises:
+        FileNotFoundError: there is no such file, folder or dataset; the message names near ones.
+        ConnectionError: it would have to come from the Hub, which cannot be reached.
+        ValueError: a file cannot be read, or a split is missing or empty.
+    """
+    splits = _from_disk(Path(name).expanduser()) if Path(name).expanduser().exists() else _from_hub(name)
+    if "train" not in splits:
+        raise ValueError(f"{name} has no training split, only {', '.join(splits)}. Name one of its files `train`.")
+    for split, rows in splits.items():
+        if len(rows) == 0:
+            raise ValueError(f"The {split} split of {name} is empty: fill it, or leave it out.")
+    if validation and "validation" not in splits:
+        if len(splits["train"]) < 2:
+            raise ValueError(
+                f"{name} has a single row, too few to hold some out for validation. Add a validation split."
+            )
+        held_out = splits["train"].train_test_split(test_size=HELD_OUT, seed=SEED)
+        splits.update(train=held_out["train"], validation=held_out["test"])
+        logger.warning(
+            "%s has no validation split: %d of its %d training rows are held out for it (10 %%, seed %d).",
+            name, len(held_out["test"]), len(held_out["train"]) + len(held_out["test"]), SEED,
+        )  # fmt: skip
+    return DatasetDict({split: splits[split] for split in ("train", "validation", "test") if split in splits})
+
+
+# ---- From the disk ----
+
+
+def _from_disk(path: Path) -> dict[str, Dataset]:
+    if path.is_file():
+        return {"train": _read([path], path)}
+    files = _files_by_split(path)
+    return {split: _read(found, path) for split, found in files.items()}
+
+
+def _files_by_split(folder: Path) -> dict[str, list[Path]]:
+    """The data files of a folder by split: named after it (``train-00000.parquet``) or in a folder that is."""
+    found: dict[str, list[Path]] = {}
+    files = sorted(file for file in folder.glob("**/*") if file.is_file() and file.suffix.lower() in READERS)
+    for file in files:
+        if split := split_of(file.relative_to(folder).parts):
+            found.setdefault(split, []).append(file)
+    if not files:
+        raise FileNotFoundError(f"{folder} holds no data: looked for files ending in {', '.join(READERS)}.")
+    if not found:
+        if len(files) == 1:
+            return {"train": files}
+        raise ValueError(
+            f"Which file of {folder} is for training? Name the files train, validation and test; there are "
+            f"{_listed(file.name for file in files)}."
+        )
+    return found
+
+
+def split_of(parts: Iterable[str]) -> str | None:
+    """The split that a relative path names, innermost last: ``("train", "part-0.csv")``, ``("dev.jsonl",)``."""
+    for part in reversed(list(parts)):
+        word = part.lower().split(".")[0].replace("_", "-").split("-")[0]
+        if word in SPLIT_WORDS:
+            return SPLIT_WORDS[word]
+    return None
+
+
+def _read(files: list[Path], path: Path) -> Dataset:
+    kinds = {READERS[file.suffix.lower()] for file in files if file.suffix.lower() in READERS}
+    if len(kinds) != 1:
+        raise ValueError(
+            f"Cannot tell how to read {_listed(file.name for file in files)}: give files of one kind, one of "
+            f"{', '.join(READERS)}."
+        )
+    options: dict[str, Any] = {}
+    if kinds == {"csv"}:
+        # Only an empty field is missing; "null", "none" and "NA" are words that a text may consist of.
+        options = {"keep_default_na": False, "na_values": [""]}
+        if files[0].suffix.lower() == ".tsv":
+            options["sep"] = "\t"
+    if empty := [file for file in files if file.stat().st_size == 0]:
+        raise ValueError(f"{empty[0]} is empty (0 bytes).")
+    try:
+        return datasets.load_dataset(kinds.pop(), data_files=[str(file) for file in files], split="train", **options)
+    except PermissionError:
+        raise
+    except (OSError, ValueError, TypeError, datasets.exceptions.DatasetGenerationError) as error:
+        cause = error.__cause__ or error
+        raise ValueError(
+            f"Cannot read {_listed(str(file) for file in files)} ({type(cause).__name__}: {_first_line(cause)}). Is the "
+            "file complete, and what its ending says it is?"
+        ) from error
+
+
+# ---- From the Hub ----
+
+
+def _from_hub(name: str) -> dict[str, Dataset]:
+    cure = "--dataset PATH takes a local file or folder, and --preset quick needs no data set at all"
+    near = nearest_paths(Path(name).expanduser())
+    if _can_only_be_a_path(name):
+        raise FileNotFoundError(f"There is no file or folder {name}{near}. {cure}.")
+    reachable = hub_reachable()
+    repository, _, configuration = name.partition(":")
+    try:
+        loaded = datasets.load_dataset(repository, configuration or None)
+    except (ConnectionError, FileNotFoundError) as error:
+        if reachable and isinstance(error, FileNotFoundError):
+            raise FileNotFoundError(
+                f"There is no data set {name} on the Hub, and no such path here{near}. {cure}."
+            ) from error
+        raise ConnectionError(
+            f"The Hugging Face Hub cannot be reached, and {name} is neither in the local cache nor a path here{near}. {cure}."
+        ) from error
+    return _main_splits(loaded)
+
+
+def _main_splits(loaded: Mapping[str, Dataset]) -> dict[str, Dataset]:
+    """The training, validation and test splits under these names; the first where several could be one of them."""
+    chosen: dict[str, Dataset] = {}
+    for name, rows in loaded.items():
+        split = split_of([name])
+        if split is not None and split not in chosen:
+            chosen[split] = rows
+            if name != split:
+                logger.warning("Split %r is taken as %s.", name, split)
+    return chosen or {name: rows for name, rows in loaded.items()}
+
+
+def _can_only_be_a_path(name: str) -> bool:
+    return (
+        name.startswith((".", "/", "~"))
+        or Path(name).is_absolute()
+        or Path(name).suffix.lower() in READERS
+        or name.count("/") > 1
+        or not name.strip()
+    )
+
+
+def nearest_paths(path: Path) -> str:
+    """What to say of names like this one in the same folder; nothing where there are none."""
+    parent = path.parent
+    if not parent.is_dir():
+        return f" (nor a folder {parent})"
+    close = difflib.get_close_matches(path.name, sorted(entry.name for entry in parent.iterdir()), cutoff=0.5)
+    return (
+        f"; near it {'is' if len(close) == 1 else 'are'} {_listed(str(parent / name) for name in close)}"
+        if close
+        else ""
+    )
+
+
+def _listed(names: Iterable[str], most: int = 8) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:200]

@@ -1,0 +1,124 @@
+"""Models by name: with a fine-tuned head, with a new one, or with only some of their layers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    set_seed,
+)
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
+
+from hf_distill.recipe.data import nearest_paths
+from hf_distill.recipe.reach import hub_reachable
+from hf_distill.student import student_from_teacher
+
+LAYERS = re.compile(r"(?P<name>.+):(?P<layers>\d+(?:,\d+)*)")
+WEIGHTS = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
+
+
+def check_model_name(name: str, flag: str) -> None:
+    """Raise where a model can be found neither on the disk nor on the Hub nor in the local cache.
+
+    Raises:
+        FileNotFoundError: so it is; the message names near paths, and ``flag``.
+    """
+    if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
+        raise FileNotFoundError(f"{flag} {name}: this folder holds no model, for there is no config.json in it.")
+    if not Path(name).exists():
+        hub_reachable()
+    try:
+        AutoConfig.from_pretrained(name)
+    except OSError as error:
+        near = nearest_paths(Path(name).expanduser())
+        reached = "on the Hub" if hub_reachable() else "in the local cache, and the Hub cannot be reached"
+        raise FileNotFoundError(
+            f"{flag} {name}: there is no such folder, and no such model {reached}{near}. Give the path of a model, or "
+            "start with --preset quick, which needs none."
+        ) from error
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer that was saved with a model.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"No tokenizer was saved with the model {name}: save it into the same place."
+        ) from error
+
+
+def has_trained_head(name: str) -> bool:
+    """Whether a model was fine-tuned for sequence classification, as far as its saved weights show."""
+    if not _has_weights(name):
+        return False
+    _, info = AutoModelForSequenceClassification.from_pretrained(name, output_loading_info=True)
+    return not info["missing_keys"]
+
+
+def new_classifier(name: str, classes: Sequence[str], seed: int) -> PreTrainedModel:
+    """A model with a new classification head, in float32; a folder with a config but no weights gives random ones.
+
+    Args:
+        name: A name on the Hub, or a folder.
+        classes: The class names.
+        seed: For what is drawn at random.
+
+    Raises:
+        ValueError: there is no classification model of this kind.
+    """
+    labels = {"id2label": dict(enumerate(classes)), "label2id": {label: index for index, label in enumerate(classes)}}
+    set_seed(seed)
+    if not _has_weights(name):
+        return AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(name, **labels))
+    return AutoModelForSequenceClassification.from_pretrained(
+        name, dtype=torch.float32, ignore_mismatched_sizes=True, **labels
+    )
+
+
+def new_student(name: str, teacher: PreTrainedModel, classes: Sequence[str], seed: int) -> PreTrainedModel:
+    """A student to be trained.
+
+    Args:
+        name: A model; ``layers:0,2`` for these layers of the teacher as it is; or ``NAME:0,2`` for these layers of a
+            model, as it was before any fine-tuning, say.
+        teacher: The fine-tuned teacher.
+        classes: The class names.
+        seed: For what is drawn at random: the new head, or all weights where there are only a config.
+
+    Raises:
+        ValueError: there is no such layer.
+    """
+    source, layers = split_layers(name)
+    if source == "layers":
+        set_seed(seed)
+        return student_from_teacher(teacher.float(), layers)
+    model = new_classifier(source, classes, seed)
+    return student_from_teacher(model, layers) if layers else model
+
+
+def split_layers(name: str) -> tuple[str, list[int]]:
+    """A model's name and the layers to keep.
+
+    Example:
+        >>> split_layers("google-bert/bert-base-uncased:0,5"), split_layers("layers:1"), split_layers("my/model")
+        (('google-bert/bert-base-uncased', [0, 5]), ('layers', [1]), ('my/model', []))
+    """
+    match = LAYERS.fullmatch(name)
+    return (match["name"], [int(layer) for layer in match["layers"].split(",")]) if match else (name, [])
+
+
+def _has_weights(name: str) -> bool:
+    return not Path(name).is_dir() or any((Path(name) / file).is_file() for file in WEIGHTS)

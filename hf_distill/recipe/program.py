@@ -1,0 +1,26 @@
+"""A recipe as a program: a log a person can read, and a mistake of the user's as one line."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+
+import transformers
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call ``main``; what the user can mend ends the program with ``error: ...`` and exit code 2, not with a traceback.
+
+    ``--log_level debug`` shows the traceback all the same.
+    """
+    logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
+    logging.getLogger("hf_distill").setLevel(logging.INFO)
+    transformers.logging.set_verbosity_warning()
+    try:
+        main()
+    except (ValueError, KeyError, OSError) as error:
+        if "debug" in sys.argv:
+            raise
+        print(f"error: {error.args[0] if isinstance(error, KeyError) and error.args else error}", file=sys.stderr)
+        sys.exit(2)

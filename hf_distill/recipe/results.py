@@ -1,0 +1,84 @@
+"""The end of a recipe: compare, write everything down, show it, and push if asked to."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedModel
+
+from hf_distill.evaluation import compare
+from hf_distill.plots import save_plots
+from hf_distill.report import DistillationReport
+from hf_distill.trainer import DistillationTrainer
+
+logger = logging.getLogger(__name__)
+
+Collator = Callable[[list[Any]], dict[str, Any]]
+
+
+def report_results(
+    students: Sequence[DistillationTrainer],
+    controls: Sequence[DistillationTrainer],
+    teacher: PreTrainedModel,
+    evaluation: Mapping[str, Dataset],
+    collator: Collator,
+    *,
+    teacher_evaluation: Mapping[str, Dataset] | None = None,
+    teacher_collator: Collator | None = None,
+    dataset: str,
+    card: Mapping[str, Any],
+    push: bool = False,
+) -> DistillationReport | None:
+    """Compare teacher, students and controls; write report, plots and card into the first student's folder.
+
+    Args:
+        students: One a seed; the first is the one that is published.
+        controls: The same without the teacher.
+        teacher: Whom they learned from.
+        evaluation: Labelled splits as the student reads them.
+        collator: For student and control.
+        teacher_evaluation: The same splits as the teacher reads them; default the same.
+        teacher_collator: For the teacher; default the same.
+        dataset: What report and card call the data.
+        card: More for the card: arguments of ``create_model_card``.
+        push: Whether to push the first student in the end.
+
+    Returns:
+        The report; ``None`` on all processes but the main one.
+    """
+    first = students[0]
+    if not first.is_world_process_zero():
+        return None
+    folder = Path(first.args.output_dir)
+    report = compare(
+        [trainer.model for trainer in students],
+        teacher,
+        dict(evaluation),
+        [trainer.model for trainer in controls],
+        data_collator=collator,
+        teacher_dataset=None if teacher_evaluation is None else dict(teacher_evaluation),
+        teacher_collator=teacher_collator,
+        seeds=[trainer.args.seed for trainer in students],
+        dataset_name=dataset,
+        batch_size=first.args.eval_batch_size,
+        device=first.args.device,
+        command=shlex.join(["accelerate", "launch", *sys.argv]),
+    )
+    report.save(folder)
+    save_plots(
+        report,
+        folder,
+        {"student": first.state.log_history, "control": controls[0].state.log_history if controls else []},
+    )
+    first.report = report.to_dict()
+    first.create_model_card(dataset=dataset, **card)
+    logger.info("Student, report, plots and model card are in %s.", folder)
+    if push:
+        first.push_to_hub(dataset=dataset, **card)
+    return report

@@ -1,0 +1,278 @@
+"""Trainings that a recipe is made of: each in a folder of its own, finished once, resumed where it was killed."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+from datasets import Dataset, concatenate_datasets, load_from_disk
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from hf_distill.evaluation import predict
+from hf_distill.metrics import classification_metrics
+from hf_distill.objective import Objective
+from hf_distill.teachers import ColumnTeacher, Teacher
+from hf_distill.trainer import DistillationTrainer
+from hf_distill.training_args import DistillationTrainingArguments
+
+logger = logging.getLogger(__name__)
+
+SETTINGS_FILE, FINISHED_FILE = "_settings.json", "_finished.json"
+TEACHER_COLUMN = "teacher_logits"
+NOT_ABOUT_THE_RESULT = (
+    "output_dir",
+    "logging_",
+    "hub_",
+    "push_",
+    "run_name",
+    "project",
+    "report_to",
+    "disable_tqdm",
+    "save_",
+)
+
+
+class Run:
+    """A piece of work in a folder, done once for its settings.
+
+    The settings are written when the work begins and again when it has ended, so that a killed run is neither taken
+    for a finished one nor mixed up with one of other settings.
+
+    Args:
+        folder: Where the work and its two small settings files go.
+        settings: Plain data; everything that the result depends on.
+        main_process: Whether this process writes.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], main_process: bool = True) -> None:
+        self.folder, self.main_process = folder, main_process
+        self.settings = json.loads(json.dumps(settings, default=str))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the work was finished with these settings."""
+        return bool(_read(self.folder / FINISHED_FILE) == self.settings)
+
+    def begin(self) -> str | None:
+        """Note the settings; return the checkpoint to go on from, if a run with these settings was cut off."""
+        if _read(self.folder / SETTINGS_FILE) == self.settings:
+            last: str | None = get_last_checkpoint(str(self.folder))
+            return last
+        if self.main_process:
+            for checkpoint in self.folder.glob("checkpoint-*"):
+                shutil.rmtree(checkpoint)
+            self._write(SETTINGS_FILE)
+        return None
+
+    def end(self) -> None:
+        """Note that the work is finished."""
+        if self.main_process:
+            self._write(FINISHED_FILE)
+
+    def _write(self, name: str) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        unfinished = self.folder / f"{name}.part"
+        unfinished.write_text(json.dumps(self.settings, indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(self.folder / name)
+
+
+def train_run(
+    title: str,
+    build: Callable[[], PreTrainedModel],
+    args: DistillationTrainingArguments,
+    rows: Dataset,
+    evaluation: Dataset | None,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    collator: Callable[[list[Any]], dict[str, Any]],
+    teacher: Teacher | None = None,
+    objective: Objective | None = None,
+    about: Mapping[str, Any],
+) -> DistillationTrainer:
+    """Train a model in ``args.output_dir``, or take up the one that was trained there with the same settings.
+
+    Args:
+        title: What the log calls it.
+        build: Makes the model; called after the seed is set.
+        args: The settings; nothing is pushed.
+        rows: The training set.
+        evaluation: Evaluated as ``args`` say.
+        tokenizer: Saved with the model.
+        collator: Makes batches.
+        teacher: ``None`` for a training without one.
+        objective: As in the trainer.
+        about: What else the result depends on, such as the names of models and data.
+
+    Returns:
+        The trainer, with the trained model in it.
+    """
+    args = changed(args, push_to_hub=False)
+    settings = {
+        **about,
+        "arguments": _about(args),
+        "rows": fingerprint(rows),
+        "objective": objective and objective.describe(),
+    }
+    run = Run(Path(args.output_dir), settings, args.process_index == 0)
+    finished = run.finished
+    set_seed(args.seed)
+    model = build()
+    trainer = DistillationTrainer(
+        model if not finished else type(model).from_pretrained(args.output_dir),
+        args,
+        teacher_model=teacher,
+        objective=objective,
+        train_dataset=rows,
+        eval_dataset=evaluation,
+        data_collator=collator,
+        processing_class=tokenizer,
+        compute_metrics=classification_metrics,
+    )
+    if finished:
+        logger.info("%s: finished already, taken from %s.", title, args.output_dir)
+        trainer.state = TrainerState.load_from_json(str(run.folder / "trainer_state.json"))
+        return trainer
+    logger.info("%s: %d examples, in %s.", title, len(rows), args.output_dir)
+    trainer.accelerator.wait_for_everyone()
+    checkpoint = run.begin()
+    if checkpoint is not None:
+        logger.info("%s: resumed from %s.", title, checkpoint)
+    trainer.accelerator.wait_for_everyone()
+    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model()
+    trainer.save_state()
+    run.end()
+    trainer.accelerator.wait_for_everyone()
+    return trainer
+
+
+def train_with_controls(
+    build: Callable[[int], PreTrainedModel],
+    args: DistillationTrainingArguments,
+    rows: Dataset,
+    labelled: Dataset,
+    evaluation: Dataset | None,
+    *,
+    teacher: Teacher,
+    objective: Objective | None,
+    seeds: Sequence[int],
+    tokenizer: PreTrainedTokenizerBase,
+    collator: Callable[[list[Any]], dict[str, Any]],
+    about: Mapping[str, Any],
+) -> tuple[list[DistillationTrainer], list[DistillationTrainer]]:
+    """For each seed a student, and its control: the same start, the same number of steps, the labels, no teacher.
+
+    The first student is trained in ``args.output_dir`` itself, the others in folders beneath it that are not published.
+
+    Args:
+        build: Makes the student for a seed.
+        args: For student and control alike.
+        rows: What the student learns from.
+        labelled: The part of it that has labels, for the control.
+        evaluation: Evaluated as ``args`` say.
+        teacher: Whom the students learn from.
+        objective: The students'; that of ``args`` if left out.
+        seeds: One training each.
+        tokenizer: Saved with the models.
+        collator: Makes batches.
+        about: What else the result depends on.
+
+    Returns:
+        Students and controls, seed by seed.
+    """
+    students, controls = [], []
+    output = Path(args.output_dir)
+    shared: dict[str, Any] = {"tokenizer": tokenizer, "collator": collator, "about": about}
+    for seed in seeds:
+        folder = output if seed == seeds[0] else output / f"_student-seed{seed}"
+        ours = changed(args, output_dir=str(folder), seed=seed)
+        start = functools.partial(build, seed)
+        student = train_run(
+            f"student, seed {seed}", start, ours, rows, evaluation, teacher=teacher, objective=objective, **shared
+        )
+        alone = changed(
+            args, output_dir=str(output / f"_control-seed{seed}"), seed=seed, max_steps=student.state.max_steps
+        )
+        students.append(student)
+        controls.append(train_run(f"control, seed {seed}", start, alone, labelled, evaluation, **shared))
+    return students, controls
+
+
+def with_teacher_logits(
+    rows: Dataset,
+    teacher: PreTrainedModel,
+    teacher_rows: Dataset,
+    args: DistillationTrainingArguments,
+    *,
+    collator: Callable[[list[Any]], dict[str, Any]],
+    folder: Path,
+    about: Mapping[str, Any],
+) -> tuple[Dataset, ColumnTeacher]:
+    """Ask the teacher once about every row, and keep the answers in a column and on the disk.
+
+    Args:
+        rows: The student's training set.
+        teacher: A fine-tuned classifier.
+        teacher_rows: The same rows, prepared for the teacher.
+        args: For the device, the batch size and bfloat16.
+        collator: Makes the teacher's batches.
+        folder: Where the answers are kept for the next run.
+        about: What the answers depend on besides the rows.
+
+    Returns:
+        The rows with the column, and the teacher that reads it.
+    """
+    run = Run(folder, {**about, "rows": fingerprint(teacher_rows), "bf16": args.bf16}, args.process_index == 0)
+    with args.main_process_first(desc="asking the teacher"):
+        if not run.finished:
+            run.begin()
+            logger.info("The teacher answers %d examples, once for all runs.", len(rows))
+            answers = predict(
+                teacher,
+                teacher_rows,
+                collator,
+                args.eval_batch_size,
+                args.device,
+                bf16=args.bf16,
+                desc="Asking the teacher",
+            )
+            Dataset.from_dict({TEACHER_COLUMN: answers.logits}).save_to_disk(folder / "logits")
+            run.end()
+    column = load_from_disk(folder / "logits")
+    return concatenate_datasets([rows, column], axis=1), ColumnTeacher(TEACHER_COLUMN, classes=None)
+
+
+def changed(args: DistillationTrainingArguments, **changes: Any) -> DistillationTrainingArguments:
+    """A copy of the arguments with some of them changed."""
+    untyped: Any = args  # transformers' own fields are not known to a type checker
+    copy: DistillationTrainingArguments = dataclasses.replace(untyped, **changes)
+    return copy
+
+
+def fingerprint(rows: Dataset) -> str:
+    """A hash of the content of a data set; equal for equal rows in equal order, wherever they came from."""
+    digest = hashlib.sha256()
+    for table in rows.with_format("arrow").iter(batch_size=10_000):
+        plain = table.replace_schema_metadata(None).combine_chunks()
+        sink = pyarrow.BufferOutputStream()
+        with pyarrow.ipc.new_stream(sink, plain.schema) as stream:
+            stream.write_table(plain)
+        digest.update(sink.getvalue())
+    return digest.hexdigest()[:16]
+
+
+def _about(args: DistillationTrainingArguments) -> dict[str, Any]:
+    return {key: value for key, value in args.to_dict().items() if not key.startswith(NOT_ABOUT_THE_RESULT)}
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

@@ -1,0 +1,102 @@
+"""What text recipes share: splits in tokens, and a teacher that is fine-tuned where it is not yet."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from datasets import Dataset
+from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_distill.recipe.columns import TextData
+from hf_distill.recipe.models import check_model_name, has_trained_head, load_tokenizer, new_classifier, split_layers
+from hf_distill.recipe.runs import train_run
+from hf_distill.recipe.tokens import padding_collator, tokenize
+from hf_distill.teachers import load_classifier
+from hf_distill.training_args import DistillationTrainingArguments
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TokenizedData:
+    """A text data set as one model reads it.
+
+    Args:
+        train: All training rows; ``labels`` is ``-100`` where there is none.
+        labelled: Those of them that have a label.
+        evaluation: The labelled rows of validation and test.
+        tokenizer: What made the tokens.
+        collator: Pads them.
+    """
+
+    train: Dataset
+    labelled: Dataset
+    evaluation: dict[str, Dataset]
+    tokenizer: PreTrainedTokenizerBase
+    collator: DataCollatorWithPadding
+
+
+def tokenize_data(data: TextData, tokenizer: PreTrainedTokenizerBase, max_length: int) -> TokenizedData:
+    """Every split in one tokenizer's tokens."""
+
+    def tokens(rows: Dataset, split: str) -> Dataset:
+        return tokenize(rows, tokenizer, data.text_columns, max_length, desc=f"Tokenizing {split}")
+
+    train = tokens(data.splits["train"], "train")
+    labelled = data.labelled("train")
+    return TokenizedData(
+        train=train,
+        labelled=train if len(labelled) == len(train) else tokens(labelled, "the labelled part of train"),
+        evaluation={split: tokens(rows, split) for split, rows in data.evaluation().items()},
+        tokenizer=tokenizer,
+        collator=padding_collator(tokenizer),
+    )
+
+
+def tokenizer_of_student(student: str, teacher_tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The student's own tokenizer; the teacher's where the two are the same."""
+    name, _ = split_layers(student)
+    if name == "layers":
+        return teacher_tokenizer
+    own = load_tokenizer(name)
+    same = type(own) is type(teacher_tokenizer) and own.get_vocab() == teacher_tokenizer.get_vocab()
+    return teacher_tokenizer if same else own
+
+
+def fine_tuned_teacher(
+    name: str, data: TextData, args: DistillationTrainingArguments, max_length: int
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A teacher with a head for the task, and its tokenizer. One without is fine-tuned first, in ``args.output_dir``.
+
+    Args:
+        name: A name on the Hub or a folder.
+        data: The task.
+        args: For the fine-tuning.
+        max_length: Longest text in tokens.
+    """
+    tokenizer = load_tokenizer(name)
+    if has_trained_head(name):
+        logger.info("The teacher %s is fine-tuned already.", name)
+        return load_classifier(name), tokenizer
+    logger.info("The teacher %s has no trained head for this task: it is fine-tuned first.", name)
+    tokens = tokenize_data(data, tokenizer, max_length)
+    trainer = train_run(
+        "teacher",
+        lambda: new_classifier(name, data.classes, args.seed),
+        args,
+        tokens.labelled,
+        tokens.evaluation.get("validation"),
+        tokenizer=tokenizer,
+        collator=tokens.collator,
+        about={"model": name},
+    )
+    return trainer.model, tokenizer
+
+
+def check_names(teacher: str, student: str) -> None:
+    """Raise, before anything takes long, where teacher or student cannot be found."""
+    check_model_name(teacher, "--teacher")
+    name, _ = split_layers(student)
+    if name != "layers":
+        check_model_name(name, "--student")

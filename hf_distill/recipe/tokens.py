@@ -1,0 +1,42 @@
+"""Texts to tokens, and tokens to batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from datasets import Dataset
+from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
+
+MULTIPLE = 8
+"""Batches are padded to multiples of this: each new length costs a kernel's compilation or choice."""
+
+
+def tokenize(
+    rows: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    text_columns: Sequence[str],
+    max_length: int,
+    desc: str = "Tokenizing",
+) -> Dataset:
+    """The rows as ``input_ids`` and what goes with them, truncated and not padded; every other column is dropped but ``labels``.
+
+    Args:
+        rows: A split with the text columns.
+        tokenizer: Whose tokens.
+        text_columns: One, or two for pairs.
+        max_length: Longest in tokens; less where the tokenizer's model takes less.
+        desc: What the progress bar says.
+    """
+    length = min(max_length, tokenizer.model_max_length)
+
+    def encode(batch: dict[str, list[str]]) -> Any:
+        return tokenizer(*(batch[column] for column in text_columns), truncation=True, max_length=length)
+
+    dropped = [column for column in rows.column_names if column != "labels"]
+    return rows.map(encode, batched=True, remove_columns=dropped, desc=desc)
+
+
+def padding_collator(tokenizer: PreTrainedTokenizerBase) -> DataCollatorWithPadding:
+    """Pads each batch to its own longest row, rounded up to a multiple of 8."""
+    return DataCollatorWithPadding(tokenizer, pad_to_multiple_of=MULTIPLE)

@@ -1,0 +1,225 @@
+"""What a comparison found: teacher, student and control, as JSON, as a table and class by class."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+FILE_NAME = "report.json"
+MODELS = ("teacher", "student", "control")
+LABEL_WIDTH, COLUMN_WIDTH = 26, 23
+
+_ROWS = (
+    ("accuracy", "accuracy", "{:.3f}"),
+    ("macro F1", "macro_f1", "{:.3f}"),
+    ("calibration error (ECE)", "ece", "{:.3f}"),
+)
+_FIXED_ROWS = (
+    ("parameters", "parameters", "{:,.0f}"),
+    ("size, MB", "size_mb", "{:.1f}"),
+    ("latency p50, ms", "latency_ms.p50", "{:.2f}"),
+    ("latency p95, ms", "latency_ms.p95", "{:.2f}"),
+    ("throughput, examples/s", "throughput_per_s", "{:,.0f}"),
+)
+
+
+@dataclass(frozen=True)
+class DistillationReport:
+    """The result of :func:`hf_distill.evaluation.compare`.
+
+    ``teacher``, ``student`` and ``control`` hold ``accuracy``, ``macro_f1``, ``ece``, ``parameters``, ``size_mb``,
+    ``latency_ms`` (``p50`` and ``p95``) and ``throughput_per_s``: means over the seeds, each with its sample standard
+    deviation under ``<key>_std`` (``None`` for one seed). Then ``per_class`` (``precision``, ``recall``, ``f1``,
+    ``support`` by class name, with ``per_class_std``), ``confusion`` and ``reliability``, from which plots are drawn.
+
+    Args:
+        teacher: The teacher's figures.
+        student: The student's.
+        control: Those of the same student trained without the teacher; ``None`` where there was no control.
+        agreement: Share of examples that student and teacher put into the same class.
+        kl_nats: Mean KL divergence from the teacher's probabilities to the student's, temperature 1.
+        gap_closed: (student - control) / (teacher - control), of the mean accuracies; ``None`` without a control, or
+            where the teacher is not better than it.
+        examples: Number of rows.
+        seeds: One for each student.
+        dataset: Its name.
+        split: The split that all of the above is about.
+        machine: Where speed was measured.
+        versions: Of Python and the libraries.
+        command: What was run.
+        agreement_std: Spread over seeds.
+        kl_nats_std: Spread over seeds.
+        gap_closed_std: Spread of each seed's own gap.
+        other_splits: ``teacher`` to ``examples`` for further splits, by name.
+    """
+
+    teacher: dict[str, Any]
+    student: dict[str, Any]
+    control: dict[str, Any] | None
+    agreement: float
+    kl_nats: float
+    gap_closed: float | None
+    examples: int
+    seeds: list[int]
+    dataset: str
+    split: str
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    command: str | None = None
+    agreement_std: float | None = None
+    kl_nats_std: float | None = None
+    gap_closed_std: float | None = None
+    other_splits: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A copy as plain dicts, lists and numbers."""
+        return asdict(self)
+
+    def save(self, directory: str | Path) -> Path:
+        """Write ``report.json`` into a directory, which is made where it is missing; whole or not at all."""
+        path = Path(directory) / FILE_NAME
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{FILE_NAME}.{os.getpid()}")
+        try:
+            text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+            unfinished.write_text(text + "\n", encoding="utf-8")
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> DistillationReport:
+        """Read a report.
+
+        Args:
+            path: ``report.json``, or the directory that holds it.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: the file holds something else.
+        """
+        file = Path(path) / FILE_NAME if Path(path).is_dir() else Path(path)
+        content = json.loads(file.read_text(encoding="utf-8"))
+        known = {entry.name for entry in fields(cls)}
+        if not isinstance(content, dict) or not {"teacher", "student", "split"} <= set(content) <= known:
+            found = sorted(content) if isinstance(content, dict) else type(content).__name__
+            raise ValueError(f"{file} is no report of hf_distill: it holds {found}, a report holds {sorted(known)}.")
+        return cls(**content)
+
+    def of_split(self, split: str | None = None) -> Mapping[str, Any]:
+        """All that is said about one split; default the main one.
+
+        Raises:
+            KeyError: there is no such split in the report.
+        """
+        splits = {self.split: {key: getattr(self, key) for key in _SPLIT_KEYS}, **self.other_splits}
+        if (split or self.split) not in splits:
+            raise KeyError(f"No split {split!r} in this report; it has {list(splits)}.")
+        return splits[split or self.split]
+
+    def title(self, split: str | None = None) -> str:
+        """One line that says what the figures are about, such as ``sst2 validation: 872 examples, 3 seeds``."""
+        name = f"{self.dataset.removeprefix('path/to/')} {split or self.split}".strip()
+        seeds = f", {len(self.seeds)} seeds" if len(self.seeds) > 1 else ""
+        return f"{name}: {self.of_split(split)['examples']:,} examples{seeds}"
+
+    def to_table(self) -> str:
+        """Teacher, student and control side by side for a terminal, at most 100 columns wide."""
+        threads = f"cores: {self.machine.get('cores')}, threads: {self.machine.get('threads')}"
+        lines = [
+            _clipped(f"Measured on {self.machine.get('gpu') or self.machine.get('cpu')}, {threads}"),
+            *self._block(self.split, (*_ROWS, *_FIXED_ROWS)),
+        ]
+        for split in self.other_splits:
+            lines += ["", *self._block(split, _ROWS)]
+        if self.control is not None:
+            lines += ["", "Gap closed = (student - control) / (teacher - control), of the mean accuracies."]
+        if len(self.seeds) > 1:
+            lines.append(f"Mean ± sample standard deviation over the seeds {', '.join(map(str, self.seeds))}.")
+        return "\n".join(lines)
+
+    def classification_report(self, model: str = "student", split: str | None = None, digits: int = 3) -> str:
+        """Precision, recall, F1 and support of each class, in the layout of scikit-learn; means over seeds.
+
+        Args:
+            model: ``"teacher"``, ``"student"`` or ``"control"``.
+            split: Default the main one.
+            digits: Digits after the point.
+
+        Raises:
+            KeyError: there is no such split or model in the report.
+        """
+        chosen = self.of_split(split)
+        if model not in MODELS or chosen[model] is None:
+            there = [name for name in MODELS if chosen[name] is not None]
+            raise KeyError(f"No model {model!r} in this report; it has {there}.")
+        per_class, total = chosen[model]["per_class"], chosen["examples"]
+        width = max(len("weighted avg"), *map(len, per_class))
+        heads = "".join(f"{head:>10}" for head in ("precision", "recall", "f1-score", "support"))
+        lines = [" " * (width + 1) + heads, ""]
+
+        def line(name: str, figures: Sequence[float | None], support: int) -> str:
+            cells = "".join(" " * 10 if figure is None else f"{figure:>10.{digits}f}" for figure in figures)
+            return f"{name:>{width}} {cells}{support:>10}"
+
+        columns = ("precision", "recall", "f1")
+        rows = list(per_class.values())
+        macro = [sum(row[key] for row in rows) / len(rows) for key in columns]
+        weighted = [sum(row[key] * row["support"] for row in rows) / total for key in columns]
+        lines += [line(name, [row[key] for key in columns], row["support"]) for name, row in per_class.items()]
+        lines += ["", line("accuracy", [None, None, chosen[model]["accuracy"]], total)]
+        lines += [line("macro avg", macro, total), line("weighted avg", weighted, total), ""]
+        return "\n".join(lines)
+
+    def _block(self, split: str, rows: Sequence[tuple[str, str, str]]) -> list[str]:
+        """The lines about one split."""
+        chosen = self.of_split(split)
+        models = [name for name in MODELS if chosen[name] is not None]
+        lines = [_clipped(self.title(split)), _line("", models), "-" * (LABEL_WIDTH + COLUMN_WIDTH * len(models))]
+        lines += [_line(label, [_figure(chosen[name], key, form) for name in models]) for label, key, form in rows]
+        if "student" in models:
+            lines += [
+                _line("agreement with teacher", ["", _figure(chosen, "agreement", "{:.3f}")]),
+                _line("KL(teacher‖student), nats", ["", _figure(chosen, "kl_nats", "{:.3f}")]),
+            ]
+        if "control" in models:
+            lines.append(_line("gap closed", ["", _figure(chosen, "gap_closed", "{:.1%}")]))
+            lines += _why_no_gap(chosen)
+        return lines
+
+
+_SPLIT_KEYS = (
+    *MODELS,
+    *("agreement", "agreement_std", "kl_nats", "kl_nats_std", "gap_closed", "gap_closed_std", "examples"),
+)
+
+
+def _line(label: str, cells: Sequence[str]) -> str:
+    return (f"{label:<{LABEL_WIDTH}}" + "".join(f"{cell:>{COLUMN_WIDTH}}" for cell in cells)).rstrip()
+
+
+def _figure(figures: Mapping[str, Any], key: str, form: str) -> str:
+    """A number with its deviation where that is not 0; ``latency_ms.p50`` looks into ``latency_ms``."""
+    outer, _, inner = key.partition(".")
+    mean, std = figures.get(outer), figures.get(f"{outer}_std")
+    if inner:
+        mean, std = (None if value is None else value[inner] for value in (mean, std))
+    if mean is None:
+        return "–"
+    return form.format(mean) + (f" ± {form.format(std)}" if std else "")
+
+
+def _why_no_gap(chosen: Mapping[str, Any]) -> list[str]:
+    if chosen["gap_closed"] is not None:
+        return []
+    teacher, control = chosen["teacher"]["accuracy"], chosen["control"]["accuracy"]
+    return [f"No gap to close: the teacher's accuracy ({teacher:.3f}) is not above the control's ({control:.3f})."]
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= 100 else text[:99] + "…"

@@ -1,0 +1,197 @@
+"""Distil a BERT-style text classifier: sentiment on SST-2, or any other data set of texts or pairs of texts.
+
+    accelerate launch recipes/sst2.py --preset quick
+    accelerate launch recipes/sst2.py --output_dir out/sst2
+    accelerate launch recipes/sst2.py --dataset path/to/data --teacher path/to/teacher --student layers:0,1
+
+In order: fine-tune the teacher, unless it is fine-tuned already; ask it once about every training text; train a student
+and its control (the same student, steps and seed, without the teacher) for each seed; compare all three on validation and
+test; save the first seed's student with its report, plots and model card in --output_dir. What was finished is not done
+again when the same command is run again, and a training that was killed goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import sentiment_grammar
+
+from hf_distill import DistillationTrainingArguments, LogitTerm, Objective
+from hf_distill.losses import HardTargetLoss
+from hf_distill.recipe import (
+    Preset,
+    as_classification,
+    check_names,
+    fine_tuned_teacher,
+    hardware_defaults,
+    load_splits,
+    new_student,
+    parse,
+    report_results,
+    run,
+    tokenize_data,
+    tokenizer_of_student,
+    train_with_controls,
+    with_teacher_logits,
+    with_unlabelled,
+)
+
+
+@dataclass
+class RecipeArguments:
+    """The flags of this recipe."""
+
+    dataset: str = field(
+        default="stanfordnlp/sst2",
+        metadata={
+            "help": "Hub name (name:config where there are several), folder or file of Parquet, CSV, JSON lines."
+        },
+    )
+    text_column: str | None = field(
+        default=None, metadata={"help": "Text column, or two with a comma; found if left out."}
+    )
+    label_column: str | None = field(default=None, metadata={"help": "Label column; found if left out."})
+    unlabelled: str | None = field(
+        default=None, metadata={"help": "More texts, without labels, for the teacher to judge."}
+    )
+    unlabelled_examples: int | None = field(default=None, metadata={"help": "At most so many of them."})
+    max_length: int = field(default=128, metadata={"help": "Longest text in tokens; the rest is cut off."})
+    teacher: str = field(
+        default="google-bert/bert-base-uncased",
+        metadata={
+            "help": "Name or path. Without a fine-tuned head it is fine-tuned first and kept in OUTPUT_DIR/_teacher."
+        },
+    )
+    teacher_epochs: float = field(default=3.0, metadata={"help": "Epochs of that fine-tuning."})
+    teacher_learning_rate: float = field(default=2e-5, metadata={"help": "Learning rate of that fine-tuning."})
+    student: str = field(
+        default="distilbert/distilbert-base-uncased",
+        metadata={
+            "help": "Name or path; layers:0,1 for layers of the fine-tuned teacher; NAME:0,1 for those of a model."
+        },
+    )
+    target: str = field(
+        default="soft",
+        metadata={
+            "help": "What the student learns: the teacher's probabilities, its decisions, or (mixed) its probabilities "
+            "and the labels, weighted by --distillation_weight.",
+            "choices": ["soft", "hard", "mixed"],
+        },
+    )
+    seeds: str = field(
+        default="0", metadata={"help": "Seeds with commas between them, each for a student and a control."}
+    )
+
+
+PRESETS = {
+    "full": Preset(
+        "SST-2 from the Hub, BERT-base to DistilBERT.",
+        {
+            **hardware_defaults(),
+            "output_dir": "out/sst2",
+            "num_train_epochs": 3.0,
+            "per_device_train_batch_size": 64,
+            "per_device_eval_batch_size": 64,
+            "learning_rate": 5e-5,
+            "warmup_steps": 0.06,
+            "weight_decay": 0.01,
+            "train_sampling_strategy": "group_by_length",
+            "eval_strategy": "epoch",
+            "save_strategy": "epoch",
+            "save_total_limit": 1,
+            "logging_steps": 50,
+            "log_level": "warning",
+        },
+    ),
+    "quick": Preset(
+        "Texts and models that the recipe makes itself; no network, under three minutes on two cores.",
+        {
+            "output_dir": "out/quick",
+            "dataset": "",
+            "teacher_epochs": 5.0,
+            "teacher_learning_rate": 1e-3,
+            "num_train_epochs": 6.0,
+            "per_device_train_batch_size": 64,
+            "per_device_eval_batch_size": 64,
+            "learning_rate": 1e-3,
+            "warmup_steps": 0.1,
+            "use_cpu": True,
+            "train_sampling_strategy": "group_by_length",
+            "eval_strategy": "epoch",
+            "save_strategy": "no",
+            "logging_steps": 20,
+            "log_level": "warning",
+        },
+    ),
+}
+
+
+def main() -> None:
+    recipe, args = parse([RecipeArguments, DistillationTrainingArguments], PRESETS, description=__doc__)
+    output, seeds = Path(args.output_dir), [int(seed) for seed in recipe.seeds.split(",")]
+    name = recipe.dataset or "film reviews from a grammar"
+    if not recipe.dataset:
+        with args.main_process_first():
+            made = sentiment_grammar.make(output / "_made")
+        recipe = replace(recipe, dataset=made.dataset, teacher=made.teacher, student=made.student)
+    check_names(recipe.teacher, recipe.student)
+    data = as_classification(load_splits(recipe.dataset), recipe.text_column, recipe.label_column)
+    about = {"teacher": recipe.teacher, "student": recipe.student}
+
+    tuning = replace(
+        args,
+        output_dir=str(output / "_teacher"),
+        num_train_epochs=recipe.teacher_epochs,
+        learning_rate=recipe.teacher_learning_rate,
+        seed=seeds[0],
+    )
+    teacher, teacher_tokenizer = fine_tuned_teacher(recipe.teacher, data, tuning, recipe.max_length)
+    if recipe.unlabelled:
+        data = with_unlabelled(data, recipe.unlabelled, recipe.unlabelled_examples)
+    tokenizer = tokenizer_of_student(recipe.student, teacher_tokenizer)
+    theirs = tokenize_data(data, teacher_tokenizer, recipe.max_length)
+    ours = theirs if tokenizer is teacher_tokenizer else tokenize_data(data, tokenizer, recipe.max_length)
+    rows, answers = with_teacher_logits(
+        ours.train,
+        teacher,
+        theirs.train,
+        args,
+        collator=theirs.collator,
+        folder=output / "_teacher_logits",
+        about=about,
+    )
+
+    if recipe.target == "soft":
+        args = replace(args, distillation_weight=1.0)
+    students, controls = train_with_controls(
+        lambda seed: new_student(recipe.student, teacher, data.classes, seed),
+        args,
+        rows,
+        ours.labelled,
+        ours.evaluation.get("validation"),
+        teacher=answers,
+        objective=Objective(hard=LogitTerm(HardTargetLoss())) if recipe.target == "hard" else None,
+        seeds=seeds,
+        tokenizer=tokenizer,
+        collator=ours.collator,
+        about=about,
+    )
+    report = report_results(
+        students,
+        controls,
+        teacher,
+        ours.evaluation,
+        ours.collator,
+        teacher_evaluation=theirs.evaluation,
+        teacher_collator=theirs.collator,
+        dataset=name,
+        card={"language": "en"},
+        push=args.push_to_hub,
+    )
+    if report is not None:
+        print(f"\n{report.to_table()}\n\nStudent, by class:\n{report.classification_report()}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,67 @@
+"""Imports go only downwards, and nothing in the package imports a recipe."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import hf_distill
+
+PACKAGE = Path(hf_distill.__file__).parent
+FLOORS = {
+    "views": 0, "schedules": 0, "losses": 0, "metrics": 0, "randomness": 0, "redaction": 0,
+    "labels": 1, "training_args": 1,
+    "objective": 2, "default_objective": 2, "teachers": 2, "teacher_check": 2, "student": 2, "model_card": 2,
+    "batches": 3, "components": 3, "trainer": 3, "prediction": 3, "speed": 3, "report": 3, "plots": 3, "evaluation": 3,
+    "recipe": 4,
+}  # fmt: skip
+
+
+def room(path: Path) -> str:
+    """The first part of a module's name inside the package: ``losses/hint.py`` is in the room ``losses``."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """The rooms that a file imports, also inside functions."""
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import: write it in full."
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+    parts = [module.split(".") for module in modules]
+    assert not any(part[0] == "recipes" for part in parts), f"{path} imports a recipe."
+    return {part[1] for part in parts if part[0] == "hf_distill" and len(part) > 1} & FLOORS.keys()
+
+
+def files() -> list[Path]:
+    return [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
+
+
+def test_every_room_has_a_floor() -> None:
+    assert {room(path) for path in files()} == FLOORS.keys()
+
+
+def test_no_import_goes_up() -> None:
+    wrong = [
+        f"{path.relative_to(PACKAGE)} (floor {FLOORS[room(path)]}) imports {other} (floor {FLOORS[other]})"
+        for path in files()
+        for other in imported_rooms(path)
+        if FLOORS[other] > FLOORS[room(path)]
+    ]
+    assert not wrong, wrong
+
+
+def test_no_import_goes_round() -> None:
+    edges: dict[str, set[str]] = {name: set() for name in FLOORS}
+    for path in files():
+        edges[room(path)] |= imported_rooms(path) - {room(path)}
+    while leaves := {name for name, others in edges.items() if not others & edges.keys()}:
+        edges = {name: others for name, others in edges.items() if name not in leaves}
+    assert not edges, f"These import each other in a circle: {sorted(edges)}"
+
+
+def test_the_objective_knows_no_loss() -> None:
+    assert "losses" not in imported_rooms(PACKAGE / "objective.py")
