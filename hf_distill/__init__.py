@@ -4,11 +4,13 @@ trainer = DistillationTrainer(model=student, teacher_model=teacher, args=args, t
 trainer.train()
 """
 
+from hf_distill.evaluation import compare
 from hf_distill.losses import NO_LABEL
 from hf_distill.objective import LabelTerm, LogitTerm, Objective, Term
+from hf_distill.report import DistillationReport
 from hf_distill.schedules import Schedule, constant, cosine, linear, warmup
 from hf_distill.student import student_from_teacher
-from hf_distill.teachers import ColumnTeacher, EnsembleTeacher, ModelTeacher, Teacher, load_classifier
+from hf_distill.teachers import ColumnTeacher, EnsembleTeacher, ModelTeacher, Teacher, load_classifier, public_name
 from hf_distill.trainer import DistillationTrainer
 from hf_distill.training_args import DistillationTrainingArguments
 from hf_distill.views import ModelView, StepView
@@ -16,6 +18,7 @@ from hf_distill.views import ModelView, StepView
 __all__ = [
     "NO_LABEL",
     "ColumnTeacher",
+    "DistillationReport",
     "DistillationTrainer",
     "DistillationTrainingArguments",
     "EnsembleTeacher",
@@ -28,10 +31,12 @@ __all__ = [
     "StepView",
     "Teacher",
     "Term",
+    "compare",
     "constant",
     "cosine",
     "linear",
     "load_classifier",
+    "public_name",
     "student_from_teacher",
     "warmup",
 ]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import sentiment_grammar
 
-from hf_distill import DistillationTrainingArguments, LogitTerm, Objective
+from hf_distill import DistillationTrainingArguments, LogitTerm, Objective, public_name
 from hf_distill.losses import HardTargetLoss
 from hf_distill.recipe import (
     Preset,
@@ -157,6 +157,7 @@ def main() -> None:
         teacher,
         theirs.train,
         args,
+        name=public_name(recipe.teacher),
         collator=theirs.collator,
         folder=output / "_teacher_logits",
         about=about,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import classification_report
 
-from hf_distill.prediction import Predictions
+from hf_distill.evaluation.prediction import Predictions
+from hf_distill.evaluation.scores import class_scores
 from hf_distill.report import DistillationReport
-from hf_distill.scores import class_scores
 
 NAMES = ["bad", "good", "indifferent"]
 

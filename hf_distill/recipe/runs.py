@@ -213,6 +213,7 @@ def with_teacher_logits(
     teacher_rows: Dataset,
     args: DistillationTrainingArguments,
     *,
+    name: str,
     collator: Callable[[list[Any]], dict[str, Any]],
     folder: Path,
     about: Mapping[str, Any],
@@ -224,6 +225,7 @@ def with_teacher_logits(
         teacher: A fine-tuned classifier.
         teacher_rows: The same rows, prepared for the teacher.
         args: For the device, the batch size and bfloat16.
+        name: What logs and card call the teacher.
         collator: Makes the teacher's batches.
         folder: Where the answers are kept for the next run.
         about: What the answers depend on besides the rows.
@@ -248,7 +250,7 @@ def with_teacher_logits(
             Dataset.from_dict({TEACHER_COLUMN: answers.logits}).save_to_disk(folder / "logits")
             run.end()
     column = load_from_disk(folder / "logits")
-    return concatenate_datasets([rows, column], axis=1), ColumnTeacher(TEACHER_COLUMN, classes=None)
+    return concatenate_datasets([rows, column], axis=1), ColumnTeacher(TEACHER_COLUMN, name=name)
 
 
 def changed(args: DistillationTrainingArguments, **changes: Any) -> DistillationTrainingArguments:

@@ -1,6 +1,6 @@
 import pytest
 
-from hf_distill.comparable import by_split, labelled_splits
+from hf_distill.evaluation.comparable import by_split, labelled_splits
 
 SPLITS = {"validation": [{"label": 0}], "test": [{"label": -1}], "extra": [{"text": "no label"}]}
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hf_distill.prediction import Collator, model_inputs, running
+from hf_distill.evaluation.prediction import Collator, model_inputs, running
 
 THROUGHPUT_BATCH = 32
 

@@ -9,16 +9,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from hf_distill.comparable import by_split, check_counts, check_labels, labelled_splits
 from hf_distill.environment import library_versions, machine
+from hf_distill.evaluation.comparable import by_split, check_counts, check_labels, labelled_splits
+from hf_distill.evaluation.prediction import Collator, Predictions, predict
+from hf_distill.evaluation.scores import (
+    agreement,
+    class_scores,
+    gap_closed,
+    kl_nats,
+    mean_and_std,
+    over_seeds,
+    own_scores,
+)
+from hf_distill.evaluation.speed import Speed, count_parameters, measure_speed, size_mb
 from hf_distill.labels import class_order, label_names
-from hf_distill.prediction import Collator, Predictions, predict
 from hf_distill.redaction import redacted
 from hf_distill.report import DistillationReport
-from hf_distill.scores import agreement, class_scores, gap_closed, kl_nats, mean_and_std, over_seeds, own_scores
-from hf_distill.speed import Speed, count_parameters, measure_speed, size_mb
-
-__all__ = ["ModelResult", "Predictions", "Speed", "compare", "evaluate_model", "measure_speed", "predict"]
 
 SPEED_EXAMPLES = 32
 
@@ -62,7 +68,7 @@ def evaluate_model(
     bf16: bool = False,
     desc: str = "Evaluating",
 ) -> ModelResult:
-    """A model's predictions, size and speed. Arguments as in :func:`~hf_distill.prediction.predict`.
+    """A model's predictions, size and speed. Arguments as in :func:`~hf_distill.evaluation.prediction.predict`.
 
     Speed is measured in the model's own precision on 32 rows spread evenly over the dataset.
     """

@@ -6,8 +6,16 @@ from scipy.special import softmax
 from scipy.stats import entropy
 from sklearn.metrics import classification_report
 
-from hf_distill.prediction import Predictions
-from hf_distill.scores import agreement, class_scores, gap_closed, kl_nats, mean_and_std, over_seeds, own_scores
+from hf_distill.evaluation.prediction import Predictions
+from hf_distill.evaluation.scores import (
+    agreement,
+    class_scores,
+    gap_closed,
+    kl_nats,
+    mean_and_std,
+    over_seeds,
+    own_scores,
+)
 
 
 def random_predictions(seed, rows=60, classes=3):

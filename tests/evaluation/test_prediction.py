@@ -7,7 +7,7 @@ from torch import nn
 from transformers import default_data_collator
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from hf_distill.prediction import Predictions, label_of, predict
+from hf_distill.evaluation.prediction import Predictions, label_of, predict
 
 
 def padded(rows):

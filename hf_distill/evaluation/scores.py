@@ -11,9 +11,9 @@ import torch
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch.nn import functional as F
 
+from hf_distill.evaluation.prediction import Predictions
 from hf_distill.losses.base import kl_divergence
 from hf_distill.metrics import Accuracy, ExpectedCalibrationError, MacroF1, reliability_bins
-from hf_distill.prediction import Predictions
 
 MOST_CLASSES_IN_CONFUSION = 100
 

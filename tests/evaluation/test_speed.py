@@ -7,7 +7,7 @@ from safetensors.torch import save_model
 from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from hf_distill.speed import count_parameters, measure_speed, size_mb
+from hf_distill.evaluation.speed import count_parameters, measure_speed, size_mb
 
 
 class Sleeper(nn.Module):
