@@ -96,5 +96,5 @@ def _swapped_classes(answers: Numbers, truth: Numbers) -> str:
     true_class, teacher_class = linear_sum_assignment(table, maximize=True)
     if table[true_class, teacher_class].sum() < 0.7 * len(truth):
         return ""
-    renamed = {int(t): int(c) for c, t in zip(true_class, teacher_class, strict=True) if c != t}
+    renamed = dict(sorted((int(t), int(c)) for c, t in zip(true_class, teacher_class, strict=True) if c != t))
     return f"Its answers fit once its classes are renamed {renamed}: correct its `id2label` and `label2id`."

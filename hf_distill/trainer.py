@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
@@ -13,17 +12,16 @@ from typing import Any, TypeAlias
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
-from transformers import PreTrainedModel, Trainer
+from transformers import PreTrainedModel
 from transformers.trainer_utils import TrainOutput, get_last_checkpoint, has_length
 
 from hf_distill.batches import COUNTS, TEACHER_INPUTS, TeacherCollator, count_examples, mark_repeated
-from hf_distill.card_facts import facts_of
 from hf_distill.components import ComponentLog
 from hf_distill.default_objective import default_objective, label_loss
 from hf_distill.labels import class_order, label_names, problem_type
 from hf_distill.losses import NO_LABEL
-from hf_distill.model_card import write_card
 from hf_distill.objective import Objective
+from hf_distill.publishing import PublishingTrainer
 from hf_distill.randomness import isolated_randomness
 from hf_distill.teacher_check import check_teacher
 from hf_distill.teachers import Teacher, as_teacher
@@ -34,11 +32,8 @@ logger = logging.getLogger(__name__)
 
 TeacherLike: TypeAlias = PreTrainedModel | str | Path | Teacher
 
-OBJECTIVE_FILE = "objective.json"
-"""Beside every saved student: the terms it was trained with, and its teachers."""
 
-
-class DistillationTrainer(Trainer):
+class DistillationTrainer(PublishingTrainer):
     """A ``transformers.Trainer`` whose student also learns from a teacher.
 
     Every argument of ``Trainer`` works as before, at the same position. The loss is the objective's, summed over the
@@ -87,7 +82,6 @@ class DistillationTrainer(Trainer):
         self._given_objective = objective
         self._default: tuple[tuple[float, float], Objective] | None = None
         self._components = ComponentLog()
-        self.report: Mapping[str, Any] | None = None  # what compare() found, for the model card
         self._prepare_task()
         self._prepare_teachers()
 
@@ -249,14 +243,14 @@ class DistillationTrainer(Trainer):
             logs = {"loss": logs["loss"], **components, **weights, **logs}
         super().log(logs, start_time)
 
-    # ---- Before training, and what is saved ----
+    # ---- Before training ----
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train as ``Trainer`` does, after scoring the teachers and comparing the settings with the checkpoint's."""
         self._components = ComponentLog()
         last = get_last_checkpoint(self.args.output_dir) if resume_from_checkpoint is True else resume_from_checkpoint
         if last:
-            self._warn_of_changes(Path(last) / OBJECTIVE_FILE)
+            self.warn_of_changes(last)
         self.score_teachers()
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
@@ -295,69 +289,6 @@ class DistillationTrainer(Trainer):
         if score is not None:
             logger.info("Teacher %r scores %.3f on %d training examples.", self.teachers[name].name, score, len(logits))
         return score
-
-    def _settings(self) -> dict[str, Any]:
-        teachers = {name: teacher.name for name, teacher in self.teachers.items()}
-        return {"terms": self.distillation_objective.describe(), "teachers": teachers}
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        if self.args.should_save:
-            path = Path(output_dir or self.args.output_dir) / OBJECTIVE_FILE
-            path.write_text(json.dumps(self._settings(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-    def _warn_of_changes(self, saved: Path) -> None:
-        if not saved.is_file():
-            return
-        before, now = json.loads(saved.read_text(encoding="utf-8")), self._settings()
-        for kind in now:
-            for name in sorted({*before.get(kind, {}), *now[kind]}):
-                old, new = before.get(kind, {}).get(name), now[kind].get(name)
-                if old != new:
-                    logger.warning(
-                        "Resuming with another %s %r: %s in the checkpoint, %s now.", kind[:-1], name, old, new
-                    )
-
-    # ---- The Hub ----
-
-    def create_model_card(
-        self,
-        language: str | None = None,
-        license: str | None = None,
-        tags: str | list[str] | None = None,
-        model_name: str | None = None,
-        finetuned_from: str | None = None,
-        tasks: str | list[str] | None = None,
-        dataset_tags: str | list[str] | None = None,
-        dataset: str | list[str] | None = None,
-        dataset_args: str | list[str] | None = None,
-    ) -> None:
-        """Write the model card, with the results in ``self.report`` if there are any. Arguments as in ``Trainer``."""
-        if self.is_world_process_zero():
-            facts = facts_of(self, language, license, tags, model_name, finetuned_from, tasks, dataset or dataset_tags)
-            write_card(facts, self.report).save(Path(self.args.output_dir) / "README.md")
-
-    def push_to_hub(
-        self,
-        commit_message: str | None = "End of training",
-        blocking: bool = True,
-        token: str | None = None,
-        revision: str | None = None,
-        private: bool | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Push as ``Trainer`` does, with student, tokenizer and card on disk first: a Hub that fails loses nothing."""
-        self.save_model(_internal_call=True)
-        self.create_model_card(**kwargs)
-        try:
-            return super().push_to_hub(commit_message, blocking, token, revision, private, **kwargs)
-        except Exception:
-            logger.error(
-                "The Hub did not take the model. Nothing is lost: student, tokenizer and card are saved in %s. When "
-                "the Hub works again, trainer.push_to_hub() finishes the job.",
-                self.args.output_dir,
-            )
-            raise
 
 
 def _logits(outputs: Any) -> Tensor:

@@ -9,4 +9,12 @@ from hf_distill.teachers.column import ColumnTeacher
 from hf_distill.teachers.ensemble import EnsembleTeacher
 from hf_distill.teachers.model import ModelTeacher, as_teacher, load_classifier, public_name
 
-__all__ = ["ColumnTeacher", "EnsembleTeacher", "ModelTeacher", "Teacher", "as_teacher", "load_classifier", "public_name"]
+__all__ = [
+    "ColumnTeacher",
+    "EnsembleTeacher",
+    "ModelTeacher",
+    "Teacher",
+    "as_teacher",
+    "load_classifier",
+    "public_name",
+]

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from hf_distill import LabelTerm, LogitTerm, ModelView, Objective, StepView, cosine, linear
+from hf_distill.losses import ClassificationLoss, SoftTargetLoss
+
+LOGITS = torch.tensor([[0.0, 1.0], [2.0, -1.0]])
+
+
+def step(progress: float = 0.0, labels: Any = (1, 0), **teachers: torch.Tensor) -> StepView:
+    return StepView(
+        student=ModelView(LOGITS),
+        teachers={name: ModelView(logits) for name, logits in teachers.items()},
+        labels=None if labels is None else torch.tensor(labels),
+        progress=progress,
+        label_loss=ClassificationLoss(),
+    )
+
+
+def test_parts_are_weighted_and_named() -> None:
+    objective = Objective(ce=LabelTerm(weight=linear(1.0, 0.0)), kd=LogitTerm(SoftTargetLoss(2.0), weight=0.5))
+    teacher = torch.tensor([[1.0, 1.0], [0.0, 3.0]])
+    at_half = objective(step(0.5, teacher=teacher))
+    assert list(at_half) == ["ce", "kd"]
+    torch.testing.assert_close(at_half["ce"], 0.5 * ClassificationLoss()(LOGITS, torch.tensor([1, 0])))
+    torch.testing.assert_close(at_half["kd"], 0.5 * SoftTargetLoss(2.0)(LOGITS, teacher))
+
+
+def test_a_temperature_follows_its_schedule() -> None:
+    teacher = torch.tensor([[1.0, 1.0], [0.0, 3.0]])
+    objective = Objective(kd=LogitTerm(SoftTargetLoss(cosine(4.0, 1.0))))
+    for progress, temperature in ((0.0, 4.0), (0.5, 2.5), (1.0, 1.0)):
+        expected = SoftTargetLoss(temperature)(LOGITS, teacher)
+        torch.testing.assert_close(objective(step(progress, teacher=teacher))["kd"], expected)
+
+
+def test_a_term_of_weight_zero_is_not_computed() -> None:
+    objective = Objective(ce=LabelTerm(), kd=LogitTerm(lambda *_, **__: pytest.fail("computed"), weight=0.0))
+    assert objective(step(teacher=LOGITS))["kd"].tolist() == [0.0, 0.0]
+    assert objective.needs({"teacher"}, 0.0) == set()
+
+
+def test_only_the_teachers_of_active_terms_are_needed() -> None:
+    objective = Objective(
+        a=LogitTerm(SoftTargetLoss(), weight=linear(1.0, 0.0), teacher="a"), b=LogitTerm(SoftTargetLoss(), teacher="b")
+    )
+    assert objective.needs(["a", "b", "c"], 0.5) == {"a", "b"}
+    assert objective.needs(["a", "b", "c"], 1.0) == {"b"}
+
+
+def test_each_term_follows_its_own_teacher() -> None:
+    objective = Objective(a=LogitTerm(SoftTargetLoss(), teacher="a"), b=LogitTerm(SoftTargetLoss(), teacher="b"))
+    parts = objective(step(a=LOGITS, b=LOGITS.flip(1)))
+    assert parts["a"].abs().max() < 1e-7
+    assert parts["b"].min() > 0.1
+
+
+def test_labels_that_are_missing_cost_nothing() -> None:
+    term = LabelTerm()
+    assert term.compute(step(labels=None)).tolist() == [0.0, 0.0]
+    partly = term.compute(step(labels=(-100, 0)))
+    assert partly[0] == 0.0
+    assert partly[1] > 0.0
+
+
+def test_a_label_term_needs_some_loss() -> None:
+    bare = StepView(ModelView(LOGITS), labels=torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match="loss=ClassificationLoss"):
+        LabelTerm().compute(bare)
+    assert LabelTerm(loss=ClassificationLoss()).compute(bare).shape == (2,)
+
+
+@pytest.mark.parametrize("weight", [-0.1, float("nan"), float("inf"), linear(1.0, -1.0)])
+def test_a_weight_out_of_range_is_refused(weight: Any) -> None:
+    with pytest.raises(ValueError, match="weight must be a finite number >= 0"):
+        LabelTerm(weight=weight)
+
+
+def test_an_objective_needs_terms_with_names_of_their_own() -> None:
+    with pytest.raises(ValueError, match="at least one term"):
+        Objective()
+    with pytest.raises(ValueError, match=r"'loss'.*log entries"):
+        Objective(loss=LabelTerm())
+
+
+def test_a_term_that_could_follow_several_teachers_must_choose() -> None:
+    objective = Objective(kd=LogitTerm(SoftTargetLoss()))
+    objective.check_teachers(["only"])
+    with pytest.raises(ValueError, match=r"must say which of the teachers \['a', 'b'\]"):
+        objective.check_teachers(["a", "b"])
+
+
+def test_the_description_says_everything() -> None:
+    objective = Objective(
+        ce=LabelTerm(weight=0.3), kd=LogitTerm(SoftTargetLoss(cosine(4.0, 1.0)), weight=0.7, teacher="a")
+    )
+    assert objective.describe() == {
+        "ce": "LabelTerm(weight=0.3)",
+        "kd": "LogitTerm(SoftTargetLoss(temperature=cosine(4.0, 1.0)), weight=0.7, teacher='a')",
+    }
