@@ -4,10 +4,11 @@
     accelerate launch recipes/sst2.py --output_dir out/sst2
     accelerate launch recipes/sst2.py --dataset path/to/data --teacher path/to/teacher --student layers:0,1
 
-In order: fine-tune the teacher, unless it is fine-tuned already; ask it once about every training text; train a student
-and its control (the same student, steps and seed, without the teacher) for each seed; compare all three on validation and
-test; save the first seed's student with its report, plots and model card in --output_dir. What was finished is not done
-again when the same command is run again, and a training that was killed goes on from its last checkpoint.
+In order: fine-tune the teacher, unless it is fine-tuned already; ask it once about every training text; train a
+student and its control (the same student, steps and seed, without the teacher) for each seed; compare all three on
+validation and test; save the first seed's student with its report, plots and model card in --output_dir. What was
+finished is not done again when the same command is run again, and a training that was killed goes on from its last
+checkpoint.
 """
 
 from __future__ import annotations
@@ -110,17 +111,19 @@ PRESETS = {
             "output_dir": "out/quick",
             "dataset": "",
             "teacher_epochs": 5.0,
-            "teacher_learning_rate": 1e-3,
-            "num_train_epochs": 6.0,
-            "per_device_train_batch_size": 64,
-            "per_device_eval_batch_size": 64,
+            "teacher_learning_rate": 5e-4,
+            "seeds": "0,1",
+            "num_train_epochs": 4.0,
+            "per_device_train_batch_size": 32,
+            "per_device_eval_batch_size": 256,
             "learning_rate": 1e-3,
             "warmup_steps": 0.1,
+            "weight_decay": 0.01,
             "use_cpu": True,
             "train_sampling_strategy": "group_by_length",
             "eval_strategy": "epoch",
             "save_strategy": "no",
-            "logging_steps": 20,
+            "logging_steps": 25,
             "log_level": "warning",
         },
     ),

@@ -1,14 +1,16 @@
-"""What recipes share. A recipe is one file that a user reads; the strings on its command line become objects here."""
+"""What recipes share: the command line, data, models, trainings and the report. Strings become objects here."""
 
 from hf_distill.recipe.arguments import Preset, parse
 from hf_distill.recipe.columns import TextData, as_classification, with_unlabelled
 from hf_distill.recipe.data import load_splits
 from hf_distill.recipe.hardware import hardware_defaults
-from hf_distill.recipe.models import new_student
+from hf_distill.recipe.models import new_classifier, new_student, split_layers
 from hf_distill.recipe.program import run
+from hf_distill.recipe.reach import hub_reachable
 from hf_distill.recipe.results import report_results
 from hf_distill.recipe.runs import train_run, train_with_controls, with_teacher_logits
 from hf_distill.recipe.text import TokenizedData, check_names, fine_tuned_teacher, tokenize_data, tokenizer_of_student
+from hf_distill.recipe.tokens import padding_collator, tokenize
 
 __all__ = [
     "Preset",
@@ -18,11 +20,16 @@ __all__ = [
     "check_names",
     "fine_tuned_teacher",
     "hardware_defaults",
+    "hub_reachable",
     "load_splits",
+    "new_classifier",
     "new_student",
+    "padding_collator",
     "parse",
     "report_results",
     "run",
+    "split_layers",
+    "tokenize",
     "tokenize_data",
     "tokenizer_of_student",
     "train_run",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -56,10 +57,13 @@ def parse(
         (Arguments(epochs=1, rate=0.2),)
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    usage = "%(prog)s [--preset NAME] [--FLAG VALUE ...]"
+    chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, usage=usage)
     first = next(iter(presets))
     chooser.add_argument("--preset", choices=list(presets), default=first, help="A set of defaults, described above.")
-    parser = _RecipeParser(types, parents=[chooser], allow_abbrev=False, description=_described(description, presets))
+    parser = _RecipeParser(
+        types, parents=[chooser], allow_abbrev=False, usage=usage, description=_described(description, presets)
+    )
     preset = presets[chooser.parse_known_args([word for word in arguments if word not in ("-h", "--help")])[0].preset]
     if unknown := sorted(preset.settings.keys() - parser.names()):
         raise KeyError(f"A preset sets {unknown}, but there are no such flags.")
@@ -81,8 +85,8 @@ class _RecipeParser(HfArgumentParser):
         return {action.dest for action in self._actions}
 
     def format_help(self) -> str:
-        formatter = _Help(self.prog, max_help_position=30, width=110)
-        formatter.add_usage(f"{self.prog} [--preset NAME] [--FLAG VALUE ...]", [], [])
+        formatter = _Help(self.prog, max_help_position=30, width=min(shutil.get_terminal_size().columns, 110))
+        formatter.add_usage(self.usage, [], [])
         formatter.add_text(self.description)
         inherited = {field.name for field in dataclasses.fields(TrainingArguments)}
         chosen: dict[str, list[argparse.Action]] = {"this recipe": [], "distillation": [], "training": []}

@@ -45,7 +45,7 @@ class TextData:
     def labelled(self, split: str) -> Dataset:
         """The rows of a split that have a label."""
         rows = self.splits[split]
-        kept = [row for row, label in enumerate(rows["labels"]) if label != NO_LABEL]
+        kept = [row for row, label in enumerate(column_of(rows, "labels")) if label != NO_LABEL]
         return rows if len(kept) == len(rows) else rows.select(kept)
 
     def evaluation(self) -> dict[str, Dataset]:
@@ -82,14 +82,16 @@ def as_classification(splits: DatasetDict, text: str | None = None, label: str |
         else [None] * len(rows)
         for split, rows in splits.items()
     }
+    keys: list[Any]
     if isinstance(feature, ClassLabel):
         keys, classes = list(range(feature.num_classes)), tuple(feature.names)
     else:
-        keys = sorted({value for value in values["train"] if value not in UNLABELLED})
+        found = {value for value in values["train"] if isinstance(value, (str, int))}
+        keys = sorted(value for value in found if value not in UNLABELLED)
         numbered = keys == list(range(len(keys)))
         classes = tuple(f"LABEL_{key}" if numbered else str(key) for key in keys)
     index = {key: position for position, key in enumerate(keys)}
-    encoded = {split: _encode(found, index, classes, label_column, split) for split, found in values.items()}
+    encoded = {split: _encode(given, index, classes, label_column, split) for split, given in values.items()}
     for split, labels in encoded.items():
         _check_classes(labels, classes, label_column, split)
     return TextData(
@@ -157,7 +159,7 @@ def _label_column(rows: Dataset, wanted: str | None) -> str:
         raise KeyError(
             f"Which column holds the labels? There are {rows.column_names}. Say so with --label_column NAME."
         )
-    return named[0]
+    return str(named[0])
 
 
 def _text_columns(rows: Dataset, wanted: str | None, label: str | None) -> tuple[str, ...]:
@@ -186,8 +188,14 @@ def _require(names: Sequence[str], rows: Dataset, split: str) -> None:
             raise KeyError(f"The {split} split has no column {name!r}; it has {rows.column_names}.{hint}")
 
 
+def column_of(rows: Dataset, name: str) -> list[Any]:
+    """A column as a list, read at one go."""
+    values: list[Any] = rows.select_columns([name])[:][name]
+    return values
+
+
 def _texts(rows: Dataset, columns: Sequence[str]) -> list[tuple[Any, ...]]:
-    return list(zip(*(rows[column] for column in columns), strict=True))
+    return list(zip(*(column_of(rows, column) for column in columns), strict=True))
 
 
 def _check_texts(rows: Dataset, columns: Sequence[str], split: str) -> None:
@@ -217,6 +225,11 @@ def _plain(value: Any) -> Any:
 def _encode(values: list[Any], index: dict[Any, int], classes: Sequence[str], column: str, split: str) -> list[int]:
     labels = []
     for row, value in enumerate(values):
+        if isinstance(value, (list, dict, float)):
+            raise ValueError(
+                f"Row {row} of {split} has label {value!r} in column {column!r}, which is no class: one string "
+                "or whole number is needed, one class for each text. Choose another column with --label_column."
+            )
         if value in UNLABELLED:
             labels.append(NO_LABEL)
         elif value in index:

@@ -44,7 +44,8 @@ def load_splits(name: str, validation: bool = True) -> DatasetDict:
         ConnectionError: it would have to come from the Hub, which cannot be reached.
         ValueError: a file cannot be read, or a split is missing or empty.
     """
-    splits = _from_disk(Path(name).expanduser()) if Path(name).expanduser().exists() else _from_hub(name)
+    path = Path(name).expanduser()
+    splits = _from_disk(path) if name.strip() and path.exists() else _from_hub(name)
     if "train" not in splits:
         raise ValueError(f"{name} has no training split, only {', '.join(splits)}. Name one of its files `train`.")
     for split, rows in splits.items():
@@ -69,9 +70,9 @@ def load_splits(name: str, validation: bool = True) -> DatasetDict:
 
 def _from_disk(path: Path) -> dict[str, Dataset]:
     if path.is_file():
-        return {"train": _read([path], path)}
+        return {"train": _read([path], "train")}
     files = _files_by_split(path)
-    return {split: _read(found, path) for split, found in files.items()}
+    return {split: _read(found, split) for split, found in files.items()}
 
 
 def _files_by_split(folder: Path) -> dict[str, list[Path]]:
@@ -102,31 +103,34 @@ def split_of(parts: Iterable[str]) -> str | None:
     return None
 
 
-def _read(files: list[Path], path: Path) -> Dataset:
-    kinds = {READERS[file.suffix.lower()] for file in files if file.suffix.lower() in READERS}
-    if len(kinds) != 1:
+def _read(files: list[Path], split: str) -> Dataset:
+    endings = {file.suffix.lower() for file in files}
+    ending = endings.pop()
+    if endings or ending not in READERS:
         raise ValueError(
             f"Cannot tell how to read {_listed(file.name for file in files)}: give files of one kind, one of "
             f"{', '.join(READERS)}."
         )
     options: dict[str, Any] = {}
-    if kinds == {"csv"}:
+    if READERS[ending] == "csv":
         # Only an empty field is missing; "null", "none" and "NA" are words that a text may consist of.
-        options = {"keep_default_na": False, "na_values": [""]}
-        if files[0].suffix.lower() == ".tsv":
-            options["sep"] = "\t"
+        options = {"keep_default_na": False, "na_values": [""], "sep": "\t" if ending == ".tsv" else ","}
     if empty := [file for file in files if file.stat().st_size == 0]:
         raise ValueError(f"{empty[0]} is empty (0 bytes).")
     try:
-        return datasets.load_dataset(kinds.pop(), data_files=[str(file) for file in files], split="train", **options)
+        loaded = datasets.load_dataset(READERS[ending], data_files={split: [str(file) for file in files]}, **options)
+        part: Dataset = loaded[split]
     except PermissionError:
         raise
     except (OSError, ValueError, TypeError, datasets.exceptions.DatasetGenerationError) as error:
         cause = error.__cause__ or error
+        if "corresponds to no data" in str(cause):  # as the library says it of a file with a header and no rows
+            return Dataset.from_dict({})
         raise ValueError(
-            f"Cannot read {_listed(str(file) for file in files)} ({type(cause).__name__}: {_first_line(cause)}). Is the "
-            "file complete, and what its ending says it is?"
+            f"Cannot read {_listed(str(file) for file in files)} ({type(cause).__name__}: {_first_line(cause)}). Is "
+            "it complete, and what its ending says it is?"
         ) from error
+    return part
 
 
 # ---- From the Hub ----
@@ -147,7 +151,8 @@ def _from_hub(name: str) -> dict[str, Dataset]:
                 f"There is no data set {name} on the Hub, and no such path here{near}. {cure}."
             ) from error
         raise ConnectionError(
-            f"The Hugging Face Hub cannot be reached, and {name} is neither in the local cache nor a path here{near}. {cure}."
+            f"The Hugging Face Hub cannot be reached, and {name} is neither in the local cache nor a path here{near}. "
+            f"{cure}."
         ) from error
     return _main_splits(loaded)
 
@@ -161,7 +166,7 @@ def _main_splits(loaded: Mapping[str, Dataset]) -> dict[str, Dataset]:
             chosen[split] = rows
             if name != split:
                 logger.warning("Split %r is taken as %s.", name, split)
-    return chosen or {name: rows for name, rows in loaded.items()}
+    return chosen or dict(loaded)
 
 
 def _can_only_be_a_path(name: str) -> bool:
@@ -178,7 +183,7 @@ def nearest_paths(path: Path) -> str:
     """What to say of names like this one in the same folder; nothing where there are none."""
     parent = path.parent
     if not parent.is_dir():
-        return f" (nor a folder {parent})"
+        return ""
     close = difflib.get_close_matches(path.name, sorted(entry.name for entry in parent.iterdir()), cutoff=0.5)
     return (
         f"; near it {'is' if len(close) == 1 else 'are'} {_listed(str(parent / name) for name in close)}"

@@ -25,18 +25,24 @@ LAYERS = re.compile(r"(?P<name>.+):(?P<layers>\d+(?:,\d+)*)")
 WEIGHTS = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
 
 
-def check_model_name(name: str, flag: str) -> None:
+def check_model(name: str, flag: str, layers: Sequence[int] = ()) -> None:
     """Raise where a model can be found neither on the disk nor on the Hub nor in the local cache.
 
+    Args:
+        name: A name on the Hub, or a folder.
+        flag: What messages call it.
+        layers: Layers that it must have.
+
     Raises:
-        FileNotFoundError: so it is; the message names near paths, and ``flag``.
+        FileNotFoundError: there is no such model; the message names near paths.
+        ValueError: a layer is not there.
     """
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
         raise FileNotFoundError(f"{flag} {name}: this folder holds no model, for there is no config.json in it.")
     if not Path(name).exists():
         hub_reachable()
     try:
-        AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name)
     except OSError as error:
         near = nearest_paths(Path(name).expanduser())
         reached = "on the Hub" if hub_reachable() else "in the local cache, and the Hub cannot be reached"
@@ -44,6 +50,9 @@ def check_model_name(name: str, flag: str) -> None:
             f"{flag} {name}: there is no such folder, and no such model {reached}{near}. Give the path of a model, or "
             "start with --preset quick, which needs none."
         ) from error
+    count = getattr(config, "num_hidden_layers", 0)
+    if layers and max(layers) >= count:
+        raise ValueError(f"{flag}: {name} has the layers 0 to {count - 1}, there is no layer {max(layers)}.")
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -52,12 +61,14 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     Raises:
         FileNotFoundError: there is none.
     """
+    cure = f"No tokenizer was saved with the model {name}: save it into the same place."
     try:
-        return AutoTokenizer.from_pretrained(name)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
-        raise FileNotFoundError(
-            f"No tokenizer was saved with the model {name}: save it into the same place."
-        ) from error
+        raise FileNotFoundError(cure) from error
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # what the library makes up out of nothing
+        raise FileNotFoundError(cure)
+    return tokenizer
 
 
 def has_trained_head(name: str) -> bool:

@@ -247,10 +247,19 @@ def with_teacher_logits(
                 bf16=args.bf16,
                 desc="Asking the teacher",
             )
-            Dataset.from_dict({TEACHER_COLUMN: answers.logits}).save_to_disk(folder / "logits")
+            _replace(folder / "logits", Dataset.from_dict({TEACHER_COLUMN: answers.logits}))
             run.end()
     column = load_from_disk(folder / "logits")
     return concatenate_datasets([rows, column], axis=1), ColumnTeacher(TEACHER_COLUMN, name=name)
+
+
+def _replace(folder: Path, rows: Dataset) -> None:
+    """Save a data set in place of another one, which may be open: its files are left to whoever reads them."""
+    unfinished = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    rows.save_to_disk(unfinished)
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.rename(folder)
 
 
 def changed(args: DistillationTrainingArguments, **changes: Any) -> DistillationTrainingArguments:
@@ -264,7 +273,8 @@ def fingerprint(rows: Dataset) -> str:
     """A hash of the content of a data set; equal for equal rows in equal order, wherever they came from."""
     digest = hashlib.sha256()
     for table in rows.with_format("arrow").iter(batch_size=10_000):
-        plain = table.replace_schema_metadata(None).combine_chunks()
+        # Taking every row copies a slice into buffers of its own, whose bytes depend on the values alone.
+        plain = table.replace_schema_metadata(None).take(pyarrow.array(range(len(table))))
         sink = pyarrow.BufferOutputStream()
         with pyarrow.ipc.new_stream(sink, plain.schema) as stream:
             stream.write_table(plain)
@@ -277,4 +287,8 @@ def _about(args: DistillationTrainingArguments) -> dict[str, Any]:
 
 
 def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    """The content of a JSON file; ``None`` where there is none, or only a part of one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None

@@ -9,7 +9,7 @@ from datasets import Dataset
 from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_distill.recipe.columns import TextData
-from hf_distill.recipe.models import check_model_name, has_trained_head, load_tokenizer, new_classifier, split_layers
+from hf_distill.recipe.models import check_model, has_trained_head, load_tokenizer, new_classifier, split_layers
 from hf_distill.recipe.runs import train_run
 from hf_distill.recipe.tokens import padding_collator, tokenize
 from hf_distill.teachers import load_classifier
@@ -95,8 +95,7 @@ def fine_tuned_teacher(
 
 
 def check_names(teacher: str, student: str) -> None:
-    """Raise, before anything takes long, where teacher or student cannot be found."""
-    check_model_name(teacher, "--teacher")
-    name, _ = split_layers(student)
-    if name != "layers":
-        check_model_name(name, "--student")
+    """Raise, before anything takes long, where teacher or student, or a layer of one, cannot be found."""
+    check_model(teacher, "--teacher")
+    name, layers = split_layers(student)
+    check_model(teacher if name == "layers" else name, "--student", layers)

@@ -19,7 +19,7 @@ def tokenize(
     max_length: int,
     desc: str = "Tokenizing",
 ) -> Dataset:
-    """The rows as ``input_ids`` and what goes with them, truncated and not padded; every other column is dropped but ``labels``.
+    """The rows as ``input_ids`` and what goes with them, truncated, not padded. Of the other columns ``labels`` stays.
 
     Args:
         rows: A split with the text columns.

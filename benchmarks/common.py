@@ -1,0 +1,92 @@
+"""What the benchmarks share: naming the machine, telling the time, and comparing students."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+Batch = Mapping[str, Tensor]
+
+
+def pick_device(use_cpu: bool) -> torch.device:
+    """The GPU that ``Trainer`` would take, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() and not use_cpu else "cpu")
+
+
+def clock(device: torch.device) -> float:
+    """Seconds on a clock that starts anywhere, read once the device has finished what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def autocast(device: torch.device, bf16: bool) -> nullcontext[None] | torch.autocast:
+    """What ``bf16=True`` puts around a model's forward pass; nothing for float32."""
+    return torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
+
+
+def to_device(batch: Batch, device: torch.device) -> dict[str, Tensor]:
+    """The same batch on a device."""
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def without_dropout(model: nn.Module) -> nn.Module:
+    """Switch dropout off, so that two ways to train the model can be compared number by number."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+def predict(model: nn.Module, batches: Iterable[Batch], device: torch.device) -> Tensor:
+    """A model's float32 logits for all batches, on the CPU."""
+    model.to(device).eval()
+    with torch.inference_mode():
+        logits = [model(**without_labels(to_device(batch, device))).logits.float().cpu() for batch in batches]
+    return torch.cat(logits)
+
+
+def without_labels(batch: Batch) -> dict[str, Tensor]:
+    """What the models read; they are never asked for a loss of their own here."""
+    return {name: tensor for name, tensor in batch.items() if name != "labels"}
+
+
+def describe_machine(device: torch.device, packages: Sequence[str]) -> str:
+    """Processor, threads, and the versions of what is measured, for the head of a report."""
+    threads = f"{torch.get_num_threads()} of {os.cpu_count()} threads, load {os.getloadavg()[0]:.1f}"
+    gpu = [torch.cuda.get_device_name(device)] if device.type == "cuda" else []
+    versions = [f"Python {platform.python_version()}", *map(named_version, ["torch", "transformers", *packages])]
+    return "\n".join([", ".join([*gpu, processor_name(), threads]), ", ".join(versions)])
+
+
+def processor_name() -> str:
+    """The processor as the operating system calls it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def named_version(package: str) -> str:
+    """``package 1.2.3``, or that it is missing."""
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return f"{package} (not installed)"
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a Markdown table, the first column aligned to the left and the others to the right."""
+    table = [list(header), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    table.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
+    for row in table:
+        print("|", " | ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]), "|")

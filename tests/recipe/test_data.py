@@ -1,0 +1,254 @@
+"""Loading: every layout of files, and every way in which a user can miss them."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import datasets
+import huggingface_hub
+import pytest
+from datasets import Dataset, DatasetDict
+
+from hf_distill.recipe import data as module
+from hf_distill.recipe import load_splits
+from hf_distill.recipe import reach as reach_module
+
+
+def rows(count: int, start: int = 0) -> Dataset:
+    return Dataset.from_dict(
+        {"text": [f"text {start + row}" for row in range(count)], "label": [row % 2 for row in range(count)]}
+    )
+
+
+WRITERS: dict[str, Any] = {
+    ".parquet": lambda part, path: part.to_parquet(path),
+    ".csv": lambda part, path: part.to_csv(path, index=False),
+    ".tsv": lambda part, path: part.to_csv(path, index=False, sep="\t"),
+    ".jsonl": lambda part, path: part.to_json(path, lines=True),
+    ".json": lambda part, path: part.to_json(path, lines=False),
+}
+
+
+def write(part: Dataset, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    WRITERS[path.suffix](part, str(path))
+
+
+def sizes(splits: DatasetDict) -> dict[str, int]:
+    return {name: len(part) for name, part in splits.items()}
+
+
+@pytest.mark.parametrize("ending", WRITERS)
+def test_a_folder_of_any_format(tmp_path: Path, ending: str) -> None:
+    for name, count in {"train": 6, "validation": 4, "test": 2}.items():
+        write(rows(count), tmp_path / f"{name}{ending}")
+    splits = load_splits(str(tmp_path))
+    assert sizes(splits) == {"train": 6, "validation": 4, "test": 2}
+    assert splits["train"][5] == {"text": "text 5", "label": 1}
+
+
+def test_formats_may_differ_between_splits_and_other_files_are_left_alone(tmp_path: Path) -> None:
+    write(rows(6), tmp_path / "train.parquet")
+    write(rows(4), tmp_path / "dev.csv")
+    (tmp_path / "README.md").write_text("train")
+    assert sizes(load_splits(str(tmp_path))) == {"train": 6, "validation": 4}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "held_out"),
+    [
+        ("train/part-0.csv", "train/part-1.csv", "valid/part-0.csv"),
+        ("data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet", "data/dev-00000-of-00001.parquet"),
+        ("train_a.jsonl", "train_b.jsonl", "VAL.jsonl"),
+    ],
+)
+def test_a_split_may_lie_in_several_files_or_in_a_folder(
+    tmp_path: Path, first: str, second: str, held_out: str
+) -> None:
+    write(rows(6), tmp_path / first)
+    write(rows(5, start=6), tmp_path / second)
+    write(rows(3), tmp_path / held_out)
+    splits = load_splits(str(tmp_path))
+    assert sizes(splits) == {"train": 11, "validation": 3}
+    assert splits["train"]["text"][:] == [f"text {row}" for row in range(11)]
+
+
+def test_a_tenth_of_train_is_held_out_where_there_is_no_validation(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(rows(50), tmp_path / "reviews.csv")
+    with caplog.at_level(logging.WARNING):
+        splits, again = load_splits(str(tmp_path / "reviews.csv")), load_splits(str(tmp_path))
+    assert sizes(splits) == {"train": 45, "validation": 5}
+    assert set(splits["train"]["text"]) | set(splits["validation"]["text"]) == {f"text {row}" for row in range(50)}
+    assert again["validation"]["text"][:] == splits["validation"]["text"][:]
+    assert "5 of its 50 training rows are held out" in caplog.text
+
+
+def test_nothing_is_held_out_where_no_validation_is_asked_for(tmp_path: Path) -> None:
+    write(rows(50), tmp_path / "more.csv")
+    assert sizes(load_splits(str(tmp_path / "more.csv"), validation=False)) == {"train": 50}
+
+
+def test_words_that_pandas_takes_for_missing_are_words(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text('text,label\nnull,0\nNA,1\nnone,0\n"a, b",1\n')
+    assert load_splits(str(tmp_path / "train.csv"), validation=False)["train"]["text"][:] == [
+        "null",
+        "NA",
+        "none",
+        "a, b",
+    ]
+
+
+def test_a_missing_path_names_its_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "reviews").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"no file or folder .*reviws; near it is .*reviews\. .*--preset quick"):
+        load_splits(str(tmp_path / "reviws"))
+    with pytest.raises(FileNotFoundError, match=r"no file or folder nowhere/at/all\."):
+        load_splits("nowhere/at/all")
+
+
+def test_a_folder_without_data(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"holds no data: looked for files ending in \.parquet"):
+        load_splits(str(tmp_path))
+
+
+def test_files_whose_split_cannot_be_told(tmp_path: Path) -> None:
+    write(rows(3), tmp_path / "one.csv")
+    write(rows(3), tmp_path / "two.csv")
+    with pytest.raises(ValueError, match=r"Which file of .* is for training\?.* one\.csv, two\.csv"):
+        load_splits(str(tmp_path))
+    write(rows(3), tmp_path / "test.csv")
+    with pytest.raises(ValueError, match="no training split, only test"):
+        load_splits(str(tmp_path))
+
+
+def test_an_empty_split(tmp_path: Path) -> None:
+    write(rows(3), tmp_path / "train.csv")
+    (tmp_path / "validation.csv").write_text("text,label\n")
+    with pytest.raises(ValueError, match=r"validation split of .* is empty"):
+        load_splits(str(tmp_path))
+    (tmp_path / "validation.csv").write_text("")
+    with pytest.raises(ValueError, match=r"validation\.csv is empty \(0 bytes\)"):
+        load_splits(str(tmp_path))
+
+
+def test_a_single_row_cannot_be_divided(tmp_path: Path) -> None:
+    write(rows(1), tmp_path / "train.csv")
+    with pytest.raises(ValueError, match="a single row"):
+        load_splits(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train.parquet", b"PAR1 this is no parquet file PAR1"),
+        ("train.jsonl", b'{"text": "a", "label": 0}\n{"text": "b", "lab'),
+        ("train.csv", b'text,label\na,0\n"b,1\n'),
+        ("train.csv", b"text,label\n\xff\xfe\x00,0\n"),
+    ],
+)
+def test_a_broken_file(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"Cannot read .*{name} \(\w+: .*Is it complete"):
+        load_splits(str(tmp_path / name))
+
+
+def test_a_truncated_parquet_file(tmp_path: Path) -> None:
+    write(rows(100), tmp_path / "whole.parquet")
+    (tmp_path / "half.parquet").write_bytes((tmp_path / "whole.parquet").read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"Cannot read .*half\.parquet"):
+        load_splits(str(tmp_path / "half.parquet"))
+
+
+def test_a_file_of_an_unknown_kind(tmp_path: Path) -> None:
+    (tmp_path / "train.xlsx").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"Cannot tell how to read train\.xlsx.*\.parquet"):
+        load_splits(str(tmp_path / "train.xlsx"))
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
+    write(rows(20), tmp_path / "train.csv")
+    assert len(load_splits(str(tmp_path), validation=False)["train"]) == 20
+    write(rows(30), tmp_path / "train.csv")
+    assert len(load_splits(str(tmp_path), validation=False)["train"]) == 30
+
+
+# ---- The Hub ----
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A Hub that can be reached and holds what the test puts into it."""
+    held: dict[str, Any] = {}
+
+    def load(name: str, configuration: str | None = None) -> DatasetDict:
+        if (name, configuration) not in held:
+            raise datasets.exceptions.DatasetNotFoundError(f"no {name}")
+        return held[name, configuration]
+
+    monkeypatch.setattr(module, "hub_reachable", lambda: True)
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    return held
+
+
+def test_a_name_with_a_configuration(hub: dict[str, Any]) -> None:
+    hub["nyu-mll/glue", "sst2"] = DatasetDict(train=rows(6), validation=rows(3), test=rows(2))
+    assert sizes(load_splits("nyu-mll/glue:sst2")) == {"train": 6, "validation": 3, "test": 2}
+
+
+def test_splits_of_other_names_are_taken_for_what_they_are(hub: dict[str, Any]) -> None:
+    hub["a/b", None] = DatasetDict(
+        train=rows(6),
+        validation_matched=rows(3),
+        validation_mismatched=rows(4),
+        test_matched=rows(2),
+        unsupervised=rows(9),
+    )
+    assert sizes(load_splits("a/b")) == {"train": 6, "validation": 3, "test": 2}
+
+
+def test_a_name_that_the_hub_does_not_know(hub: dict[str, Any]) -> None:
+    with pytest.raises(FileNotFoundError, match="no data set stanford/sst3 on the Hub, and no such path here"):
+        load_splits("stanford/sst3")
+
+
+def test_a_hub_that_does_not_answer_is_given_up_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing listens on the port, and a name server that does not answer is played by a request that hangs."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(reach_module, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(huggingface_hub, "get_session", lambda: Hanging())
+    reach_module.hub_reachable.cache_clear()
+    started = time.monotonic()
+    with pytest.raises(ConnectionError, match=r"cannot be reached, .*org/data.*--dataset PATH .*--preset quick"):
+        load_splits("org/data")
+    assert time.monotonic() - started < 5.0
+    assert huggingface_hub.constants.HF_HUB_OFFLINE, "what follows does not knock again"
+    reach_module.hub_reachable.cache_clear()
+
+
+class Hanging:
+    def head(self, *_: Any, **__: Any) -> None:
+        time.sleep(3.0)
+
+
+def test_what_looks_like_a_path_is_never_looked_for_on_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(module, "hub_reachable", lambda: pytest.fail("asked the Hub"))
+    for name in ("./data", "data.csv", "a/b/c", str(tmp_path / "x"), "~/data", ""):
+        with pytest.raises(FileNotFoundError, match="no file or folder"):
+            load_splits(name)
+
+
+def test_a_path_that_exists_wins_over_the_hub(
+    hub: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    write(rows(6), tmp_path / "org" / "data" / "train.csv")
+    monkeypatch.chdir(tmp_path)
+    assert len(load_splits("org/data", validation=False)["train"]) == 6
+    shutil.rmtree(tmp_path / "org")

@@ -1,0 +1,143 @@
+"""Models by name: what has a trained head, what gets a new one, and which layers are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from transformers import BertModel, PreTrainedModel
+
+from hf_distill.recipe import check_names, new_classifier, new_student, split_layers
+from hf_distill.recipe import models as module
+from hf_distill.recipe.models import check_model, has_trained_head, load_tokenizer
+
+CLASSES = ("negative", "positive")
+
+
+@pytest.fixture
+def config_only(tmp_path: Path) -> str:
+    tiny.bert().config.save_pretrained(tmp_path / "config_only")
+    return str(tmp_path / "config_only")
+
+
+@pytest.fixture
+def pretrained(tmp_path: Path) -> str:
+    """A model with weights and no head."""
+    BertModel(tiny.bert(layers=2).config).save_pretrained(tmp_path / "pretrained")
+    return str(tmp_path / "pretrained")
+
+
+@pytest.fixture
+def fine_tuned(tmp_path: Path) -> str:
+    tiny.bert(labels=2).save_pretrained(tmp_path / "fine_tuned")
+    return str(tmp_path / "fine_tuned")
+
+
+def same(first: PreTrainedModel, second: PreTrainedModel, part: str = "") -> bool:
+    other = second.state_dict()
+    return all(torch.equal(value, other[name]) for name, value in first.state_dict().items() if part in name)
+
+
+def test_who_has_a_trained_head(config_only: str, pretrained: str, fine_tuned: str) -> None:
+    assert [has_trained_head(name) for name in (config_only, pretrained, fine_tuned)] == [False, False, True]
+
+
+def test_a_new_head_has_the_classes_and_the_body_its_weights(pretrained: str) -> None:
+    model = new_classifier(pretrained, CLASSES, seed=0)
+    assert model.config.id2label == {0: "negative", 1: "positive"}
+    assert model.config.label2id == {"negative": 0, "positive": 1}
+    body = BertModel.from_pretrained(pretrained).state_dict()
+    assert all(torch.equal(value, body[name]) for name, value in model.bert.state_dict().items())
+
+
+def test_the_seed_decides_what_is_random(config_only: str, pretrained: str) -> None:
+    for name in (config_only, pretrained):
+        first, again, other = (new_classifier(name, CLASSES, seed) for seed in (0, 0, 1))
+        assert same(first, again)
+        assert not same(first, other, "classifier")
+        assert same(first, other, "encoder") == (name == pretrained)
+
+
+def test_a_head_of_another_size_is_replaced(fine_tuned: str) -> None:
+    assert new_classifier(fine_tuned, ("a", "b", "c"), seed=0).config.num_labels == 3
+
+
+def test_weights_in_half_precision_are_trained_in_float32(tmp_path: Path) -> None:
+    tiny.bert().to(torch.bfloat16).save_pretrained(tmp_path)
+    assert new_classifier(str(tmp_path), CLASSES, seed=0).dtype == torch.float32
+
+
+def test_a_student_of_the_teachers_layers() -> None:
+    teacher = tiny.bert(labels=2, layers=3)
+    student = new_student("layers:0,2", teacher, CLASSES, seed=0)
+    assert student.config.num_hidden_layers == 2
+    for kept, layer in enumerate((0, 2)):
+        ours, theirs = student.bert.encoder.layer[kept], teacher.bert.encoder.layer[layer]
+        assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
+
+
+def test_a_student_of_another_models_layers(pretrained: str) -> None:
+    student = new_student(f"{pretrained}:1", tiny.bert(labels=2), CLASSES, seed=0)
+    body = BertModel.from_pretrained(pretrained)
+    assert student.config.num_hidden_layers == 1
+    theirs = body.encoder.layer[1].state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in student.bert.encoder.layer[0].state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["layers:3", "layers:0,9"])
+def test_layers_that_are_not_there(name: str) -> None:
+    with pytest.raises(ValueError, match=r"layers 0 to 2; cannot keep"):
+        new_student(name, tiny.bert(labels=2, layers=3), CLASSES, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("org/model", ("org/model", [])),
+        ("org/model:0,5", ("org/model", [0, 5])),
+        ("layers:1", ("layers", [1])),
+        ("C:\\models\\bert", ("C:\\models\\bert", [])),
+        ("C:\\models\\bert:2", ("C:\\models\\bert", [2])),
+    ],
+)
+def test_layers_in_a_name(name: str, expected: tuple[str, list[int]]) -> None:
+    assert split_layers(name) == expected
+
+
+def test_layers_are_checked_before_anything_is_trained(fine_tuned: str, pretrained: str) -> None:
+    check_names(fine_tuned, f"{pretrained}:1,0")
+    for student in ("layers:1", f"{pretrained}:0,2"):
+        with pytest.raises(ValueError, match=r"--student: .* has the layers 0 to \d, there is no layer [12]"):
+            check_names(fine_tuned, student)
+
+
+def test_a_folder_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"--teacher .*this folder holds no model"):
+        check_model(str(tmp_path), "--teacher")
+
+
+def test_a_missing_model_names_its_neighbours(tmp_path: Path, fine_tuned: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "hub_reachable", lambda: False)
+    with pytest.raises(
+        FileNotFoundError, match=r"--student .*fine_tune: there is no such folder.*near it is .*fine_tuned"
+    ):
+        check_names(fine_tuned, str(tmp_path / "fine_tune") + ":0")
+    with pytest.raises(FileNotFoundError, match=r"--teacher org/x: .*Hub cannot be reached.*--preset quick"):
+        check_names("org/x", "layers:0")
+
+
+def test_a_model_without_a_tokenizer(fine_tuned: str) -> None:
+    with pytest.raises(FileNotFoundError, match="No tokenizer was saved with the model"):
+        load_tokenizer(fine_tuned)
+
+
+def test_names_of_local_models_do_not_ask_the_hub(fine_tuned: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*_: Any) -> bool:
+        raise AssertionError("asked the Hub")
+
+    monkeypatch.setattr(module, "hub_reachable", asked)
+    check_names(fine_tuned, f"{fine_tuned}:0")
+    check_names(fine_tuned, "layers:0")

@@ -1,0 +1,202 @@
+"""A training is done once for its settings, goes on where it was killed, and is never mistaken for another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback, default_data_collator
+
+from hf_distill import DistillationTrainer, LogitTerm, Objective
+from hf_distill.losses import HardTargetLoss
+from hf_distill.recipe import runs
+from hf_distill.recipe.runs import Run, changed, fingerprint, train_run, train_with_controls, with_teacher_logits
+
+
+class Tokenizer:
+    """Stands in for a tokenizer that has nothing to save."""
+
+    model_input_names = ("input_ids",)
+
+    def save_pretrained(self, folder: str) -> None:
+        (Path(folder) / "tokenizer.json").write_text("{}")
+
+
+def train(folder: Path, rows: Dataset | None = None, **settings: Any) -> DistillationTrainer:
+    return train_run(
+        "student",
+        lambda: tiny.bert(dropout=0.1),
+        tiny.arguments(folder, **{"num_train_epochs": 2, **settings}),
+        tiny.dataset() if rows is None else rows,
+        None,
+        tokenizer=Tokenizer(),
+        collator=default_data_collator,
+        about={"student": "bert"},
+    )
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of steps that each training took."""
+    taken: list[int] = []
+    original = DistillationTrainer.train
+
+    def counted(self: DistillationTrainer, *args: Any, **kwargs: Any) -> Any:
+        steps: list[int] = []
+
+        class Count(TrainerCallback):
+            def on_step_end(self, *_: Any, **__: Any) -> None:
+                steps.append(1)
+
+        self.add_callback(Count())
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            taken.append(len(steps))
+
+    monkeypatch.setattr(DistillationTrainer, "train", counted)
+    return taken
+
+
+def test_what_is_finished_is_not_done_again(tmp_path: Path, trainings: list[int]) -> None:
+    first, second = train(tmp_path), train(tmp_path)
+    assert trainings == [10]
+    assert second.state.log_history == first.state.log_history
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name])
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 1e-3}, {"seed": 7}, {"rows": tiny.dataset(seed=5)}])
+def test_other_settings_or_data_are_trained_again(tmp_path: Path, trainings: list[int], change: dict[str, Any]) -> None:
+    train(tmp_path)
+    train(tmp_path, **change)
+    assert trainings == [10, 10]
+
+
+@pytest.mark.parametrize("change", [{"logging_steps": 5}, {"run_name": "another"}, {"disable_tqdm": False}])
+def test_settings_that_do_not_matter_do_not_matter(
+    tmp_path: Path, trainings: list[int], change: dict[str, Any]
+) -> None:
+    train(tmp_path)
+    train(tmp_path, **change)
+    assert trainings == [10]
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint(
+    tmp_path: Path, trainings: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(tmp_path / "whole")
+    step = DistillationTrainer.training_step
+
+    def killed(self: DistillationTrainer, *args: Any) -> Any:
+        if self.state.global_step == 7:
+            raise KeyboardInterrupt
+        return step(self, *args)
+
+    saving = {"save_strategy": "steps", "save_steps": 3}
+    with monkeypatch.context() as patch:
+        patch.setattr(DistillationTrainer, "training_step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "killed", **saving)
+    assert not (tmp_path / "killed" / runs.FINISHED_FILE).exists()
+    resumed = train(tmp_path / "killed", **saving)
+    assert trainings == [10, 7, 4]
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name])
+
+
+def test_a_checkpoint_of_other_settings_is_not_taken_up(tmp_path: Path, trainings: list[int]) -> None:
+    saving = {"save_strategy": "steps", "save_steps": 3}
+    train(tmp_path, **saving)
+    train(tmp_path, **saving, learning_rate=1e-3)
+    assert trainings == [10, 10]
+
+
+def test_half_a_settings_file_is_not_taken_for_one(tmp_path: Path) -> None:
+    run = Run(tmp_path, {"a": 1})
+    assert run.begin() is None
+    run.end()
+    assert Run(tmp_path, {"a": 1}).finished
+    assert not Run(tmp_path, {"a": 2}).finished
+    (tmp_path / runs.FINISHED_FILE).write_text('{"a"')
+    assert not Run(tmp_path, {"a": 1}).finished
+
+
+def test_the_teacher_is_asked_once_and_its_answers_are_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher, rows = tiny.bert(seed=1), tiny.dataset()
+    args = tiny.arguments(tmp_path / "out")
+
+    def ask(data: Dataset) -> tuple[Dataset, Any]:
+        folder = tmp_path / "logits"
+        return with_teacher_logits(
+            data,
+            teacher,
+            data,
+            args,
+            name="large",
+            collator=default_data_collator,
+            folder=folder,
+            about={"teacher": "a"},
+        )
+
+    taught, column = ask(rows)
+    assert column.name == "large"
+    with torch.no_grad():
+        expected = teacher(**rows.remove_columns("labels").with_format("torch")[:]).logits
+    np.testing.assert_allclose(taught["teacher_logits"][:], expected.numpy(), atol=1e-6)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "predict", lambda *_, **__: pytest.fail("asked again"))
+        again, _ = ask(rows)
+    assert again["teacher_logits"][:] == taught["teacher_logits"][:]
+    other, _ = ask(tiny.dataset(seed=5))
+    assert other["teacher_logits"][:] != taught["teacher_logits"][:]
+
+
+def test_each_student_has_a_control_with_the_same_start_and_steps(tmp_path: Path) -> None:
+    rows = tiny.dataset()
+    unlabelled = rows.map(lambda row, i: {"labels": row["labels"] if i < 20 else -100}, with_indices=True)
+    teacher = tiny.bert(seed=9)
+    args = tiny.arguments(tmp_path / "out", num_train_epochs=1, learning_rate=0.0)
+    taught, column = with_teacher_logits(
+        unlabelled, teacher, unlabelled, args, name="t", collator=default_data_collator, folder=tmp_path / "l", about={}
+    )
+    students, controls = train_with_controls(
+        lambda seed: tiny.bert(seed=seed),
+        args,
+        taught,
+        unlabelled.select(range(20)),
+        None,
+        teacher=column,
+        objective=Objective(hard=LogitTerm(HardTargetLoss())),
+        seeds=[3, 4],
+        tokenizer=Tokenizer(),
+        collator=default_data_collator,
+        about={},
+    )
+    for student, control in zip(students, controls, strict=True):
+        assert student.state.max_steps == control.state.global_step == 5
+        assert control.teachers == {}
+        for name, value in student.model.state_dict().items():  # nothing was learned at a rate of 0
+            assert torch.equal(value, control.model.state_dict()[name])
+    folders = [Path(trainer.args.output_dir).name for trainer in (*students, *controls)]
+    assert folders == ["out", "_student-seed4", "_control-seed3", "_control-seed4"]
+
+
+def test_nothing_is_pushed_by_a_run(tmp_path: Path) -> None:
+    args = tiny.arguments(tmp_path, hub_token="hf_secret")
+    copy = changed(args, push_to_hub=False, output_dir=str(tmp_path / "b"))
+    assert (copy.output_dir, copy.hub_token, args.output_dir) == (str(tmp_path / "b"), "hf_secret", str(tmp_path))
+
+
+def test_a_fingerprint_is_about_content() -> None:
+    rows = tiny.dataset()
+    assert fingerprint(rows) == fingerprint(tiny.dataset())
+    assert fingerprint(rows) == fingerprint(Dataset.from_dict(rows.to_dict(), features=rows.features))
+    assert fingerprint(rows.select(range(35))) == fingerprint(tiny.dataset(rows=35))
+    others = [rows.select(range(35)), rows.shuffle(seed=1), tiny.dataset(seed=5), rows.remove_columns("labels")]
+    assert len({fingerprint(other) for other in [rows, *others]}) == 5
