@@ -52,6 +52,7 @@ def facts_of(
         teachers=teachers,
         base_model=base,
         base_model_relation=None if layers_were_taken else "finetune",
+        student_origin=trainer.student_origin,
         datasets=_listed(dataset),
         language=language,
         license=license,

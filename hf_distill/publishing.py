@@ -29,10 +29,12 @@ class PublishingTrainer(Trainer):
         teachers: By name.
         distillation_objective: What is minimised.
         report: What :func:`~hf_distill.compare` found, as a dict, for the model card; set it before pushing.
+        student_origin: What the student was before, in words, for a card that has no base model on the Hub to name.
     """
 
     teachers: dict[str, Teacher]
     report: Mapping[str, Any] | None = None
+    student_origin: str | None = None
 
     @property
     @abstractmethod

@@ -9,6 +9,10 @@ student and its control (the same student, steps and seed, without the teacher) 
 validation and test; save the first seed's student with its report, plots and model card in --output_dir. What was
 finished is not done again when the same command is run again, and a training that was killed goes on from its last
 checkpoint.
+
+What to expect: quick takes two to three minutes on two cores without a GPU, and brings the student from the control's
+0.87 to about 0.92 on its test set, where the teacher has 0.92. For full, the literature has 0.93 for BERT-base and
+0.913 for DistilBERT on the validation set of SST-2 (arXiv:1910.01108); it has not been run here.
 """
 
 from __future__ import annotations
@@ -25,9 +29,11 @@ from hf_distill.recipe import (
     as_classification,
     check_names,
     fine_tuned_teacher,
+    grouping_by_length,
     hardware_defaults,
     load_splits,
     new_student,
+    origin_of_student,
     parse,
     report_results,
     run,
@@ -87,7 +93,7 @@ class RecipeArguments:
 
 PRESETS = {
     "full": Preset(
-        "SST-2 from the Hub, BERT-base to DistilBERT.",
+        "SST-2 from the Hub, BERT-base to DistilBERT; about half an hour on a recent GPU (an estimate).",
         {
             **hardware_defaults(),
             "output_dir": "out/sst2",
@@ -97,7 +103,7 @@ PRESETS = {
             "learning_rate": 5e-5,
             "warmup_steps": 0.06,
             "weight_decay": 0.01,
-            "train_sampling_strategy": "group_by_length",
+            **grouping_by_length(),
             "eval_strategy": "epoch",
             "save_strategy": "epoch",
             "save_total_limit": 1,
@@ -120,7 +126,7 @@ PRESETS = {
             "warmup_steps": 0.1,
             "weight_decay": 0.01,
             "use_cpu": True,
-            "train_sampling_strategy": "group_by_length",
+            **grouping_by_length(),
             "eval_strategy": "epoch",
             "save_strategy": "no",
             "logging_steps": 25,
@@ -190,6 +196,7 @@ def main() -> None:
         teacher_evaluation=theirs.evaluation,
         teacher_collator=theirs.collator,
         dataset=name,
+        origin=origin_of_student(recipe.student),
         card={"language": "en"},
         push=args.push_to_hub,
     )

@@ -3,8 +3,8 @@
 from hf_distill.recipe.arguments import Preset, parse
 from hf_distill.recipe.columns import TextData, as_classification, with_unlabelled
 from hf_distill.recipe.data import load_splits
-from hf_distill.recipe.hardware import hardware_defaults
-from hf_distill.recipe.models import new_classifier, new_student, split_layers
+from hf_distill.recipe.hardware import grouping_by_length, hardware_defaults
+from hf_distill.recipe.models import new_classifier, new_student, origin_of_student, split_layers
 from hf_distill.recipe.program import run
 from hf_distill.recipe.reach import hub_reachable
 from hf_distill.recipe.results import report_results
@@ -19,11 +19,13 @@ __all__ = [
     "as_classification",
     "check_names",
     "fine_tuned_teacher",
+    "grouping_by_length",
     "hardware_defaults",
     "hub_reachable",
     "load_splits",
     "new_classifier",
     "new_student",
+    "origin_of_student",
     "padding_collator",
     "parse",
     "report_results",

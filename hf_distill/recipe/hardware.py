@@ -1,10 +1,12 @@
-"""Settings that fit the machine at hand."""
+"""Settings that fit the machine and the libraries at hand."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
+from transformers import TrainingArguments
 
 
 def hardware_defaults() -> dict[str, Any]:
@@ -15,3 +17,13 @@ def hardware_defaults() -> dict[str, Any]:
         return {"use_cpu": False, "bf16": False}
     has = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return {"use_cpu": True, "bf16": any(test() for test in has if test is not None)}
+
+
+def grouping_by_length() -> dict[str, Any]:
+    """Batches of examples of like length, which saves padding; transformers changed the name of this in 5.2."""
+    known = {field.name for field in dataclasses.fields(TrainingArguments)}
+    return (
+        {"train_sampling_strategy": "group_by_length"}
+        if "train_sampling_strategy" in known
+        else {"group_by_length": True}
+    )

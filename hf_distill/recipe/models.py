@@ -20,6 +20,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGH
 from hf_distill.recipe.data import nearest_paths
 from hf_distill.recipe.reach import hub_reachable
 from hf_distill.student import student_from_teacher
+from hf_distill.teachers import public_name
 
 LAYERS = re.compile(r"(?P<name>.+):(?P<layers>\d+(?:,\d+)*)")
 WEIGHTS = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
@@ -129,6 +130,19 @@ def split_layers(name: str) -> tuple[str, list[int]]:
     """
     match = LAYERS.fullmatch(name)
     return (match["name"], [int(layer) for layer in match["layers"].split(",")]) if match else (name, [])
+
+
+def origin_of_student(name: str) -> str:
+    """What a student was before its training, in words, without a local path.
+
+    Example:
+        >>> origin_of_student("layers:0,1"), origin_of_student("org/model:0,5")
+        ('layers 0, 1 of the teacher', 'layers 0, 5 of org/model')
+    """
+    source, layers = split_layers(name)
+    kept = f"layers {', '.join(map(str, layers))} of " if layers else ""
+    whole = public_name(source) if layers or _has_weights(source) else "a new model without pretrained weights"
+    return f"{kept}{'the teacher' if source == 'layers' else whole}"
 
 
 def _has_weights(name: str) -> bool:

@@ -32,6 +32,7 @@ def report_results(
     teacher_evaluation: Mapping[str, Dataset] | None = None,
     teacher_collator: Collator | None = None,
     dataset: str,
+    origin: str,
     card: Mapping[str, Any],
     push: bool = False,
 ) -> DistillationReport | None:
@@ -46,6 +47,7 @@ def report_results(
         teacher_evaluation: The same splits as the teacher reads them; default the same.
         teacher_collator: For the teacher; default the same.
         dataset: What report and card call the data.
+        origin: What the student was before, in words.
         card: More for the card: arguments of ``create_model_card``.
         push: Whether to push the first student in the end.
 
@@ -76,7 +78,7 @@ def report_results(
         folder,
         {"student": first.state.log_history, "control": controls[0].state.log_history if controls else []},
     )
-    first.report = report.to_dict()
+    first.report, first.student_origin = report.to_dict(), origin
     first.create_model_card(dataset=dataset, **card)
     logger.info("Student, report, plots and model card are in %s.", folder)
     if push:
