@@ -53,7 +53,7 @@ class TeacherCollator:
         return batch
 
 
-def mark_repeated(batch: Mapping[str, Any], accelerator: Accelerator) -> dict[str, Any]:
+def mark_repeated(batch: Mapping[str, Any], accelerator: Accelerator, examples: int | None) -> dict[str, Any]:
     """Mark the examples that a data loader repeated to give every process a full last batch.
 
     Several processes need equally many batches, so accelerate fills the last round up with examples from the start
@@ -61,14 +61,18 @@ def mark_repeated(batch: Mapping[str, Any], accelerator: Accelerator) -> dict[st
 
     Args:
         batch: The newest batch of the data loader that is being read.
-        accelerator: Knows whether that was the last batch, and how many of its examples are real.
+        accelerator: Knows whether that was the last batch.
+        examples: Size of the whole data set; ``None`` where it has none, or where an incomplete round is dropped.
     """
-    state = accelerator.gradient_state
-    if accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
+    if accelerator.num_processes == 1 or examples is None or not accelerator.gradient_state.end_of_dataloader:
         return dict(batch)
     size = find_batch_size(batch)
+    # Not accelerate's own `remainder`, which is not known after a resume in the middle of an epoch.
+    remainder = examples % (size * accelerator.num_processes)
+    if remainder == 0:
+        return dict(batch)
     position = accelerator.process_index * size + torch.arange(size)
-    return {**batch, COUNTS: (position < state.remainder).float()}
+    return {**batch, COUNTS: (position < remainder).float()}
 
 
 def count_examples(batches: Sequence[Mapping[str, Any]], accelerator: Accelerator) -> int | Tensor:

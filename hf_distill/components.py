@@ -1,4 +1,4 @@
-"""The weighted components of the loss, added up between two log entries."""
+"""Losses added up: the components between two log entries, and the loss of a whole evaluation."""
 
 from __future__ import annotations
 
@@ -47,3 +47,32 @@ class ComponentLog:
             if not math.isfinite(value):
                 logger.warning("The loss component %r is %s at step %d.", name, value, step)
         return components
+
+
+class EvaluationLoss:
+    """The loss of an evaluation set: against the labels where there are any, else against the teachers.
+
+    Batches are added up instead of averaged, so that neither their size nor how the labels lie in them matters.
+
+    Args:
+        device: Where the batches are.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._labelled = torch.zeros(2, device=device)
+        self._taught = torch.zeros(2, device=device)
+
+    def add_labelled(self, loss: Tensor, examples: Tensor) -> Tensor:
+        """Add the sum of the task loss over some labelled examples; returns their mean."""
+        self._labelled += torch.stack([loss.float(), examples.float()]).detach()
+        return loss / examples.clamp_min(1)
+
+    def add_taught(self, loss: Tensor, examples: Tensor) -> Tensor:
+        """Add the sum of the loss against the teachers over some examples without labels; returns their mean."""
+        self._taught += torch.stack([loss.float(), examples.float()]).detach()
+        return loss / examples.clamp_min(1)
+
+    def mean(self, accelerator: Accelerator) -> float | None:
+        """The mean over all processes; ``None`` where there were neither labels nor teachers."""
+        totals = accelerator.reduce(torch.stack([self._labelled, self._taught]), reduction="sum").tolist()
+        return next((loss / examples for loss, examples in totals if examples), None)

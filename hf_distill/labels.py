@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import datasets
+import numpy as np
 import torch
 from transformers import PreTrainedConfig
 
+from hf_distill.losses import NO_LABEL
+
+LABEL_COLUMNS = ("labels", "label", "label_ids")
 REGRESSION = "regression"
 SINGLE_LABEL = "single_label_classification"
 MULTI_LABEL = "multi_label_classification"
@@ -16,7 +21,7 @@ MULTI_LABEL = "multi_label_classification"
 def label_names(config: PreTrainedConfig) -> list[str] | None:
     """The class names in the order of the logits, or ``None`` where they are only ``LABEL_0``, ``LABEL_1``, ..."""
     names = [str(config.id2label[index]) for index in range(config.num_labels)]
-    return None if all(name == f"LABEL_{index}" for index, name in enumerate(names)) else names
+    return None if _are_placeholders(names) else names
 
 
 def class_order(student: Sequence[str] | int, teacher: Sequence[str] | int) -> list[int] | None:
@@ -45,7 +50,7 @@ def class_order(student: Sequence[str] | int, teacher: Sequence[str] | int) -> l
             f"The student has {student_count} labels ({student}) and the teacher {teacher_count} ({teacher}). "
             "Give the student the teacher's `num_labels`, `id2label` and `label2id`, or choose another teacher."
         )
-    if isinstance(student, int) or isinstance(teacher, int):
+    if isinstance(student, int) or isinstance(teacher, int) or _are_placeholders(student) or _are_placeholders(teacher):
         return None
     wanted = [name.strip().lower() for name in student]
     offered = [name.strip().lower() for name in teacher]
@@ -72,5 +77,42 @@ def problem_type(config: PreTrainedConfig, example: Mapping[str, Any] | None) ->
         return str(config.problem_type)
     if config.num_labels == 1:
         return REGRESSION
-    label = next((example[key] for key in ("labels", "label", "label_ids") if key in example), 0) if example else 0
+    label = next((example[key] for key in LABEL_COLUMNS if key in example), 0) if example else 0
     return MULTI_LABEL if torch.as_tensor(label).is_floating_point() else SINGLE_LABEL
+
+
+def check_class_labels(rows: object, classes: int) -> None:
+    """Raise where the labels of a training set cannot be class indices; looks only at a ``datasets.Dataset``.
+
+    Args:
+        rows: The training set.
+        classes: How many classes the student has.
+
+    Raises:
+        ValueError: a label is outside the range, or all labels are the same.
+    """
+    if not isinstance(rows, datasets.Dataset):
+        return
+    column = next((name for name in LABEL_COLUMNS if name in rows.column_names), None)
+    if column is None or not len(rows):
+        return
+    batches = rows.select_columns([column]).with_format("numpy").iter(batch_size=100_000)
+    values = np.concatenate([np.asarray(batch[column]) for batch in batches])
+    known = values[values != NO_LABEL]
+    wrong = known[(known < 0) | (known >= classes)]
+    if len(wrong):
+        row = int(np.flatnonzero(values == wrong[0])[0])
+        raise ValueError(
+            f"Row {row} of the training set has label {wrong[0]}, but the student has {classes} classes, 0 to "
+            f"{classes - 1}. Give the student as many labels as the data has; {NO_LABEL} stands for a missing one."
+        )
+    if len(known) and (known == known[0]).all():
+        raise ValueError(
+            f"All labels of the training set are {known[0]}: nothing is left to tell apart. Take rows of several "
+            "classes; a sorted data set must be shuffled before a part of it is selected."
+        )
+
+
+def _are_placeholders(names: Sequence[str]) -> bool:
+    """Whether these are the names that transformers gives to classes without any: ``LABEL_0``, ``LABEL_1``, ..."""
+    return all(name == f"LABEL_{index}" for index, name in enumerate(names))

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from torch import nn
 from transformers import PreTrainedModel
 
+from hf_distill.labels import class_order, label_names
+
 
 def student_from_teacher(teacher: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:
     """Copy a transformer and keep only some of its encoder layers, with embeddings, pooler and head.
@@ -33,6 +35,8 @@ def student_from_teacher(teacher: PreTrainedModel, layers: Sequence[int]) -> Pre
         2
     """
     student = copy.deepcopy(teacher)
+    for name in ("forward", "_original_forward"):  # what accelerate wrapped around a model trained in bf16
+        student.__dict__.pop(name, None)
     stack = _layer_stack(student)
     if not layers or not all(0 <= index < len(stack) for index in layers):
         raise ValueError(f"The teacher has layers 0 to {len(stack) - 1}; cannot keep {list(layers)}.")
@@ -41,6 +45,31 @@ def student_from_teacher(teacher: PreTrainedModel, layers: Sequence[int]) -> Pre
     stack.extend(kept)
     student.config.num_hidden_layers = len(kept)
     return student.requires_grad_(True).train()
+
+
+def with_class_order(model: PreTrainedModel, classes: Sequence[str]) -> PreTrainedModel:
+    """Reorder the outputs of a classifier, in place, so that its classes stand in the given order.
+
+    Args:
+        model: A classifier whose head is a linear layer.
+        classes: The names of its classes in the order that the data counts them.
+
+    Returns:
+        The model, with these names in its config.
+
+    Raises:
+        ValueError: the model has other classes.
+    """
+    order = class_order(classes, label_names(model.config) or model.config.num_labels)
+    if order is not None:
+        heads = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+        head = [layer for layer in heads if layer.out_features == len(classes)][-1]
+        for parameter in (head.weight, head.bias):
+            if parameter is not None:
+                parameter.data = parameter.data[order]
+    model.config.id2label = dict(enumerate(classes))
+    model.config.label2id = {name: index for index, name in enumerate(classes)}
+    return model
 
 
 def _layer_stack(model: PreTrainedModel) -> nn.ModuleList:

@@ -12,13 +12,14 @@ from typing import Any, TypeAlias
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
-from transformers.trainer_utils import TrainOutput, get_last_checkpoint, has_length
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput, get_last_checkpoint, has_length
 
 from hf_distill.batches import COUNTS, TEACHER_INPUTS, TeacherCollator, count_examples, mark_repeated
-from hf_distill.components import ComponentLog
+from hf_distill.components import ComponentLog, EvaluationLoss
 from hf_distill.default_objective import default_objective, label_loss
-from hf_distill.labels import class_order, label_names, problem_type
+from hf_distill.labels import SINGLE_LABEL, check_class_labels, class_order, label_names, problem_type
 from hf_distill.losses import NO_LABEL
 from hf_distill.objective import Objective
 from hf_distill.publishing import PublishingTrainer
@@ -82,6 +83,7 @@ class DistillationTrainer(PublishingTrainer):
         self._given_objective = objective
         self._default: tuple[tuple[float, float], Objective] | None = None
         self._components = ComponentLog()
+        self._evaluated = EvaluationLoss(self.args.device)
         self._prepare_task()
         self._prepare_teachers()
 
@@ -100,11 +102,21 @@ class DistillationTrainer(PublishingTrainer):
     # ---- Construction ----
 
     def _prepare_task(self) -> None:
+        rows = self.train_dataset
         with isolated_randomness():
-            example = self.train_dataset[0] if isinstance(self.train_dataset, Dataset) and self.train_dataset else None
-        self.problem_type = problem_type(self.model.config, example)
+            example = rows[0] if rows is not None and has_length(rows) and len(rows) else None
+        self.problem_type = problem_type(self.model.config, example if isinstance(example, Mapping) else None)
         self.model.config.problem_type = self.problem_type  # as the student's own head would note it
+        if self.problem_type == SINGLE_LABEL:
+            check_class_labels(rows, self.model.config.num_labels)
         self._label_loss = label_loss(self.problem_type, self.args.label_smoothing_factor)
+
+    def call_model_init(self, trial: Any = None) -> PreTrainedModel:
+        """A fresh student, told the kind of task as the first one was."""
+        model: PreTrainedModel = super().call_model_init(trial)
+        if hasattr(self, "problem_type"):
+            model.config.problem_type = self.problem_type
+        return model
 
     def _prepare_teachers(self) -> None:
         self.distillation_objective.check_teachers(self.teachers)
@@ -138,7 +150,9 @@ class DistillationTrainer(PublishingTrainer):
         self, epoch_iterator: Iterator[Mapping[str, Any]], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Any]], int | Tensor]:
         """The micro-batches of one optimizer step, and how many examples all processes hold in them."""
-        batches = [mark_repeated(batch, self.accelerator) for batch in islice(epoch_iterator, num_batches)]
+        whole = has_length(self.train_dataset) and not self.args.dataloader_drop_last
+        size = len(self.train_dataset) if whole else None
+        batches = [mark_repeated(batch, self.accelerator, size) for batch in islice(epoch_iterator, num_batches)]
         return batches, count_examples(batches, self.accelerator)
 
     def compute_loss(
@@ -170,7 +184,7 @@ class DistillationTrainer(PublishingTrainer):
         if model.training:
             loss = self._training_loss(step, inputs.get(COUNTS), num_items_in_batch)
         else:
-            loss = self._evaluation_loss(step)
+            loss = self._evaluation_loss(step, inputs.get(COUNTS))
         return (loss, outputs) if return_outputs else loss
 
     def _progress(self) -> float:
@@ -205,15 +219,29 @@ class DistillationTrainer(PublishingTrainer):
             )
         return means.sum()
 
-    def _evaluation_loss(self, step: StepView) -> Tensor:
+    def _evaluation_loss(self, step: StepView, counts: Tensor | None) -> Tensor:
+        """The mean over this batch; what the whole set says is added up in ``self._evaluated``."""
         logits, labels = step.student.logits, step.labels
+        counts = logits.new_ones(len(logits), dtype=torch.float32) if counts is None else counts
         if labels is not None and _has_labels(labels):
-            labelled = torch.ne(labels, NO_LABEL).reshape(len(labels), -1).any(dim=-1)
-            summed: Tensor = self._label_loss(logits, labels).sum()
-            return summed / labelled.sum()
+            labelled = torch.ne(labels, NO_LABEL).reshape(len(labels), -1).any(dim=-1) * counts
+            return self._evaluated.add_labelled((self._label_loss(logits, labels) * counts).sum(), labelled.sum())
         if not step.teachers:
-            return logits.new_full((), float("nan"))
-        return torch.stack([part.mean() for part in self.distillation_objective(step).values()]).sum()
+            return logits.new_zeros((), dtype=torch.float32)
+        parts = torch.stack([part.expand(len(logits)) for part in self.distillation_objective(step).values()])
+        return self._evaluated.add_taught((parts.sum(dim=0) * counts).sum(), counts.sum())
+
+    def evaluation_loop(
+        self, dataloader: DataLoader[Any], description: str, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
+    ) -> EvalLoopOutput:
+        """As in ``Trainer``; the loss is the mean over the labelled examples, or over all where none has a label."""
+        self._evaluated = EvaluationLoss(self.args.device)
+        output = super().evaluation_loop(dataloader, description, *args, metric_key_prefix=metric_key_prefix, **kwargs)
+        loss = self._evaluated.mean(self.accelerator)
+        output.metrics.pop(f"{metric_key_prefix}_loss", None)
+        if loss is not None:
+            output.metrics[f"{metric_key_prefix}_loss"] = loss
+        return output
 
     def prediction_step(
         self,
@@ -223,12 +251,14 @@ class DistillationTrainer(PublishingTrainer):
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Loss, logits and labels of a batch. Nothing else that the model puts out is gathered."""
-        inputs = self._prepare_inputs(inputs)
+        rows = getattr(self.callback_handler.eval_dataloader, "dataset", None)
+        size = len(rows) if rows is not None and has_length(rows) else None
+        inputs = self._prepare_inputs(mark_repeated(inputs, self.accelerator, size))
         labels = inputs.get("labels")
         with torch.no_grad(), self.compute_loss_context_manager():
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
-        known_loss = loss.detach() if _has_labels(labels) or self._able_to_answer(inputs) else None
-        return (known_loss, None, None) if prediction_loss_only else (known_loss, _logits(outputs).detach(), labels)
+        loss = loss.detach()
+        return (loss, None, None) if prediction_loss_only else (loss, _logits(outputs).detach(), labels)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log as ``Trainer`` does; beside ``loss`` stand its weighted components, which add up to it."""

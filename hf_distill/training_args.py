@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,6 +68,19 @@ class DistillationTrainingArguments(TrainingArguments):
     def __getstate__(self) -> dict[str, Any]:
         """Leave the token out of ``training_args.bin``, which is published with the model."""
         return {**self.__dict__, "hub_token": None}
+
+    def __copy__(self) -> DistillationTrainingArguments:
+        """A copy in memory keeps the token."""
+        return self._with_state(dict(self.__dict__))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DistillationTrainingArguments:
+        """A copy in memory keeps the token."""
+        return self._with_state(copy.deepcopy(self.__dict__, memo))
+
+    def _with_state(self, state: dict[str, Any]) -> DistillationTrainingArguments:
+        made = object.__new__(type(self))
+        made.__dict__.update(state)
+        return made
 
 
 def check_settings(temperature: float, distillation_weight: float) -> None:

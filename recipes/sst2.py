@@ -35,11 +35,13 @@ from hf_distill.recipe import (
     new_student,
     origin_of_student,
     parse,
+    parse_seeds,
     report_results,
     run,
     tokenize_data,
     tokenizer_of_student,
     train_with_controls,
+    weights_fingerprint,
     with_teacher_logits,
     with_unlabelled,
 )
@@ -136,17 +138,28 @@ PRESETS = {
 }
 
 
+def with_target(
+    args: DistillationTrainingArguments, target: str
+) -> tuple[DistillationTrainingArguments, Objective | None]:
+    """The arguments and the objective that a target stands for."""
+    if target == "soft":
+        return replace(args, distillation_weight=1.0), None
+    if target == "hard":
+        return replace(args, distillation_weight=0.5, temperature=2.0), Objective(hard=LogitTerm(HardTargetLoss()))
+    return args, None
+
+
 def main() -> None:
     recipe, args = parse([RecipeArguments, DistillationTrainingArguments], PRESETS, description=__doc__)
-    output, seeds = Path(args.output_dir), [int(seed) for seed in recipe.seeds.split(",")]
+    output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
+    args, objective = with_target(args, recipe.target)
     name = recipe.dataset or "film reviews from a grammar"
     if not recipe.dataset:
         with args.main_process_first():
             made = sentiment_grammar.make(output / "_made")
         recipe = replace(recipe, dataset=made.dataset, teacher=made.teacher, student=made.student)
-    check_names(recipe.teacher, recipe.student)
     data = as_classification(load_splits(recipe.dataset), recipe.text_column, recipe.label_column)
-    about = {"teacher": recipe.teacher, "student": recipe.student}
+    check_names(recipe.teacher, recipe.student)
 
     tuning = replace(
         args,
@@ -156,6 +169,7 @@ def main() -> None:
         seed=seeds[0],
     )
     teacher, teacher_tokenizer = fine_tuned_teacher(recipe.teacher, data, tuning, recipe.max_length)
+    about = {"student": recipe.student, "teacher": weights_fingerprint(teacher)}
     if recipe.unlabelled:
         data = with_unlabelled(data, recipe.unlabelled, recipe.unlabelled_examples)
     tokenizer = tokenizer_of_student(recipe.student, teacher_tokenizer)
@@ -169,11 +183,8 @@ def main() -> None:
         name=public_name(recipe.teacher),
         collator=theirs.collator,
         folder=output / "_teacher_logits",
-        about=about,
     )
 
-    if recipe.target == "soft":
-        args = replace(args, distillation_weight=1.0)
     students, controls = train_with_controls(
         lambda seed: new_student(recipe.student, teacher, data.classes, seed),
         args,
@@ -181,7 +192,7 @@ def main() -> None:
         ours.labelled,
         ours.evaluation.get("validation"),
         teacher=answers,
-        objective=Objective(hard=LogitTerm(HardTargetLoss())) if recipe.target == "hard" else None,
+        objective=objective,
         seeds=seeds,
         tokenizer=tokenizer,
         collator=ours.collator,

@@ -5,6 +5,7 @@ Run as a script under ``torchrun``, it stores what two processes get, for ``test
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sys
 import tempfile
@@ -26,7 +27,6 @@ CASES = [
     *itertools.product(tiny.MODELS, ("single_label", "multi_label", "regression"), (0.0,)),
     *((model, "single_label", 0.1) for model in tiny.MODELS),
 ]
-TWO_PROCESS_CASES = [case for case in CASES if case[0] == "bert" or case[1:] == ("single_label", 0.0)]
 
 
 def models(name: str, task: str) -> tuple[PreTrainedModel, PreTrainedModel]:
@@ -113,9 +113,37 @@ def expected(name: str, task: str, smoothing: float) -> dict[str, Tensor]:
     return found
 
 
+def weights_after(folder: Path, kill_at: int | None = None, resume: bool = False) -> dict[str, Tensor]:
+    """Weights after two epochs of an uneven size, whole or killed and resumed in the middle of an epoch."""
+
+    class Kill(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == kill_at:
+                raise KeyboardInterrupt
+
+    args = tiny.arguments(
+        folder,
+        num_train_epochs=2,
+        per_device_train_batch_size=4,
+        save_strategy="steps",
+        save_steps=1,
+        learning_rate=1e-2,
+    )
+    student = tiny.bert(dropout=0.1)
+    rows, teacher = tiny.dataset(rows=19), tiny.bert(seed=1)
+    trainer = DistillationTrainer(student, args, train_dataset=rows, teacher_model=teacher, callbacks=[Kill()])
+    with contextlib.suppress(KeyboardInterrupt):
+        trainer.train(resume_from_checkpoint=resume)
+    return {name: value.clone() for name, value in student.state_dict().items()}
+
+
 if __name__ == "__main__":
     everything = {}
-    for case in TWO_PROCESS_CASES:
+    for case in CASES:
         everything |= {f"{case}/{key}": value for key, value in trained(*case, batch=4, accumulation=2).items()}
+    shared = Path(sys.argv[1]).parent
+    everything |= {f"whole/{key}": value for key, value in weights_after(shared / "whole").items()}
+    weights_after(shared / "killed", kill_at=4)
+    everything |= {f"resumed/{key}": value for key, value in weights_after(shared / "killed", resume=True).items()}
     if int(torch.distributed.get_rank()) == 0:
         safetensors.torch.save_file(everything, Path(sys.argv[1]))

@@ -47,10 +47,20 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]
     return safetensors.torch.load_file(path)
 
 
-@pytest.mark.parametrize("case", gradients.TWO_PROCESS_CASES, ids=str)
+@pytest.mark.parametrize("case", gradients.CASES, ids=str)
 def test_two_processes_give_the_same_gradients_and_logs(
     case: tuple[str, str, float], two_processes: dict[str, Tensor]
 ) -> None:
     prefix = f"{case}/"
     found = {key.removeprefix(prefix): value for key, value in two_processes.items() if key.startswith(prefix)}
     assert_same(found, gradients.expected(*case))
+
+
+def test_two_processes_resume_in_the_middle_of_an_epoch_to_the_same_bits(two_processes: dict[str, Tensor]) -> None:
+    whole, resumed = (
+        {key.removeprefix(kind): value for key, value in two_processes.items() if key.startswith(kind)}
+        for kind in ("whole/", "resumed/")
+    )
+    assert whole.keys() == resumed.keys()
+    assert len(whole) > 0
+    assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []

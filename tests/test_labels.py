@@ -21,6 +21,7 @@ def test_default_names_count_as_none() -> None:
         (["a", "b"], ["a", "b"], None),
         (2, ["a", "b"], None),
         (["a", "b"], 2, None),
+        (["a", "b"], ["LABEL_0", "LABEL_1"], None),
     ],
 )
 def test_order_points_at_the_teachers_class_of_the_same_name(student: Any, teacher: Any, order: Any) -> None:

@@ -118,7 +118,9 @@ def test_an_image_teacher_is_loaded_as_one(tmp_path: Path) -> None:
 
 
 def soft(values: Any) -> Dataset:
-    return Dataset.from_dict({"soft": values, "input_ids": [[5, 6]] * len(values), "labels": [0] * len(values)})
+    return Dataset.from_dict(
+        {"soft": values, "input_ids": [[5, 6]] * len(values), "labels": [i % 2 for i in range(len(values))]}
+    )
 
 
 @pytest.mark.parametrize("probabilities", [True, False])

@@ -165,6 +165,17 @@ def test_several_evaluation_sets_before_and_after_training(tmp_path: Path) -> No
         assert before[f"eval_{name}_loss"] != after[f"eval_{name}_loss"]
 
 
+@pytest.mark.parametrize("batch", [1, 3, 16])
+@pytest.mark.parametrize("teacher", [False, True])
+def test_a_partly_labelled_set_is_evaluated_on_its_labelled_rows(tmp_path: Path, batch: int, teacher: bool) -> None:
+    rows = tiny.dataset(rows=16)
+    partly = rows.map(lambda row, i: {"labels": row["labels"] if i % 5 == 0 else -100}, with_indices=True)
+    args = tiny.arguments(tmp_path, per_device_eval_batch_size=batch)
+    trainer = DistillationTrainer(tiny.bert(), args, teacher_model=tiny.bert(seed=1) if teacher else None)
+    expected = trainer.evaluate(rows.select(range(0, 16, 5)))["eval_loss"]
+    assert trainer.evaluate(partly)["eval_loss"] == pytest.approx(expected, abs=1e-6)
+
+
 def test_hidden_states_are_not_gathered_in_evaluation(tmp_path: Path) -> None:
     student = tiny.bert(output_hidden_states=True)
     trainer = DistillationTrainer(student, tiny.arguments(tmp_path))
@@ -478,7 +489,39 @@ def test_optuna_searches_temperature_and_weight(tmp_path: Path) -> None:
     assert best.objective == min(evaluated)  # the task loss: nothing of ours is added to the metrics
 
 
+def test_a_student_made_by_model_init_knows_its_task(tmp_path: Path) -> None:
+    args = tiny.arguments(tmp_path, max_steps=1)
+    rows = tiny.dataset(task="multi_label")
+    trainer = DistillationTrainer(
+        args=args, model_init=lambda: tiny.bert(), train_dataset=rows, teacher_model=tiny.bert(seed=1)
+    )
+    trainer.train()
+    assert trainer.model.config.problem_type == "multi_label_classification"
+
+
+def test_the_task_is_seen_in_any_data_set_with_rows(tmp_path: Path) -> None:
+    rows = list(tiny.dataset(task="multi_label").with_format("torch"))
+    args = tiny.arguments(tmp_path, max_steps=1)
+    trainer = DistillationTrainer(tiny.bert(), args, train_dataset=rows, teacher_model=tiny.bert(seed=1))
+    trainer.train()
+    assert trainer.problem_type == "multi_label_classification"
+
+
 # ---- Bad input, before training ----
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (lambda i: 7 if i == 5 else i % 3, "Row 5 of the training set has label 7, but the student has 3 classes"),
+        (lambda i: -1 if i == 4 else i % 3, "Row 4 .* label -1"),
+        (lambda i: 2, "All labels of the training set are 2"),
+    ],
+)
+def test_labels_that_cannot_be_learnt_are_refused(tmp_path: Path, labels: Any, message: str) -> None:
+    rows = tiny.dataset().map(lambda row, i: {"labels": labels(i)}, with_indices=True)
+    with pytest.raises(ValueError, match=message):
+        DistillationTrainer(tiny.bert(), tiny.arguments(tmp_path), train_dataset=rows)
 
 
 def test_the_objective_and_the_numbers_exclude_each_other(tmp_path: Path) -> None:

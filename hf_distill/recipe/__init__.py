@@ -1,6 +1,6 @@
 """What recipes share: the command line, data, models, trainings and the report. Strings become objects here."""
 
-from hf_distill.recipe.arguments import Preset, parse
+from hf_distill.recipe.arguments import Preset, parse, parse_seeds
 from hf_distill.recipe.columns import TextData, as_classification, with_unlabelled
 from hf_distill.recipe.data import load_splits
 from hf_distill.recipe.hardware import grouping_by_length, hardware_defaults
@@ -8,7 +8,7 @@ from hf_distill.recipe.models import new_classifier, new_student, origin_of_stud
 from hf_distill.recipe.program import run
 from hf_distill.recipe.reach import hub_reachable
 from hf_distill.recipe.results import report_results
-from hf_distill.recipe.runs import train_run, train_with_controls, with_teacher_logits
+from hf_distill.recipe.runs import train_run, train_with_controls, weights_fingerprint, with_teacher_logits
 from hf_distill.recipe.text import TokenizedData, check_names, fine_tuned_teacher, tokenize_data, tokenizer_of_student
 from hf_distill.recipe.tokens import padding_collator, tokenize
 
@@ -28,6 +28,7 @@ __all__ = [
     "origin_of_student",
     "padding_collator",
     "parse",
+    "parse_seeds",
     "report_results",
     "run",
     "split_layers",
@@ -36,6 +37,7 @@ __all__ = [
     "tokenizer_of_student",
     "train_run",
     "train_with_controls",
+    "weights_fingerprint",
     "with_teacher_logits",
     "with_unlabelled",
 ]

@@ -78,6 +78,24 @@ def parse(
     return tuple(parsed)
 
 
+def parse_seeds(text: str) -> list[int]:
+    """The seeds of ``--seeds 0,1,2``.
+
+    Raises:
+        ValueError: they are no whole numbers, or one stands there twice.
+
+    Example:
+        >>> parse_seeds("0,1, 2")
+        [0, 1, 2]
+    """
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() for word in words) or len(set(map(int, words))) < len(words):
+        raise ValueError(
+            f"--seeds takes different whole numbers with commas between them, such as 0,1,2; got {text!r}."
+        )
+    return [int(word) for word in words]
+
+
 class _RecipeParser(HfArgumentParser):
     """Help in sections: the recipe's own flags, those of distillation, then transformers' training arguments."""
 

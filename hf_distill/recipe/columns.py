@@ -88,6 +88,11 @@ def as_classification(splits: DatasetDict, text: str | None = None, label: str |
     else:
         found = {value for value in values["train"] if isinstance(value, (str, int))}
         keys = sorted(value for value in found if value not in UNLABELLED)
+        if -1 in found and len(keys) > 1:
+            raise ValueError(
+                f"The labels in {label_column!r} are {sorted(found)}: is -1 a class, or a missing label? Give the "
+                "classes names (strings), or leave missing labels empty."
+            )
         numbered = keys == list(range(len(keys)))
         classes = tuple(f"LABEL_{key}" if numbered else str(key) for key in keys)
     index = {key: position for position, key in enumerate(keys)}

@@ -19,7 +19,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGH
 
 from hf_distill.recipe.data import nearest_paths
 from hf_distill.recipe.reach import hub_reachable
-from hf_distill.student import student_from_teacher
+from hf_distill.student import student_from_teacher, with_class_order
 from hf_distill.teachers import public_name
 
 LAYERS = re.compile(r"(?P<name>.+):(?P<layers>\d+(?:,\d+)*)")
@@ -116,7 +116,7 @@ def new_student(name: str, teacher: PreTrainedModel, classes: Sequence[str], see
     source, layers = split_layers(name)
     if source == "layers":
         set_seed(seed)
-        return student_from_teacher(teacher.float(), layers)
+        return with_class_order(student_from_teacher(teacher.float(), layers), classes)
     model = new_classifier(source, classes, seed)
     return student_from_teacher(model, layers) if layers else model
 

@@ -20,7 +20,7 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except (ValueError, KeyError, OSError) as error:
-        if "debug" in sys.argv:
+        if any(word.endswith("debug") for word in sys.argv):
             raise
         print(f"error: {error.args[0] if isinstance(error, KeyError) and error.args else error}", file=sys.stderr)
         sys.exit(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,9 @@ from hf_distill.report import DistillationReport
 from hf_distill.trainer import DistillationTrainer
 
 logger = logging.getLogger(__name__)
+
+LAUNCHED = "ACCELERATE_MIXED_PRECISION"
+"""Set by ``accelerate launch`` for the program that it starts."""
 
 Collator = Callable[[list[Any]], dict[str, Any]]
 
@@ -70,7 +74,7 @@ def report_results(
         dataset_name=dataset,
         batch_size=first.args.eval_batch_size,
         device=first.args.device,
-        command=shlex.join(["accelerate", "launch", *sys.argv]),
+        command=shlex.join([*(("accelerate", "launch") if LAUNCHED in os.environ else ("python",)), *sys.argv]),
     )
     report.save(folder)
     save_plots(

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow
+import torch
 from datasets import Dataset, concatenate_datasets, load_from_disk
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from hf_distill.evaluation import predict
+from hf_distill.labels import label_names
 from hf_distill.metrics import classification_metrics
 from hf_distill.objective import Objective
 from hf_distill.teachers import ColumnTeacher, Teacher
@@ -29,16 +31,11 @@ logger = logging.getLogger(__name__)
 SETTINGS_FILE, FINISHED_FILE = "_settings.json", "_finished.json"
 TEACHER_COLUMN = "teacher_logits"
 NOT_ABOUT_THE_RESULT = (
-    "output_dir",
-    "logging_",
-    "hub_",
-    "push_",
-    "run_name",
-    "project",
-    "report_to",
-    "disable_tqdm",
-    "save_",
+    *("output_dir", "log", "hub_", "push_", "run_name", "project", "report_to", "disable_tqdm", "save_", "do_"),
+    *("dataloader_num", "dataloader_pin", "dataloader_persistent", "dataloader_prefetch", "per_device_eval", "eval_"),
+    *("resume_from_checkpoint", "use_cpu", "ddp_", "trackio", "teacher_score_examples"),
 )
+"""Beginnings of the names of arguments that may change without a new training."""
 
 
 class Run:
@@ -64,14 +61,25 @@ class Run:
 
     def begin(self) -> str | None:
         """Note the settings; return the checkpoint to go on from, if a run with these settings was cut off."""
-        if _read(self.folder / SETTINGS_FILE) == self.settings:
+        before = _read(self.folder / SETTINGS_FILE)
+        if before == self.settings:
             last: str | None = get_last_checkpoint(str(self.folder))
             return last
         if self.main_process:
+            if before is not None:
+                logger.warning(
+                    "%s was made with other settings and is made anew: %s.", self.folder, self._changes(before)
+                )
             for checkpoint in self.folder.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint)
+            (self.folder / FINISHED_FILE).unlink(missing_ok=True)
             self._write(SETTINGS_FILE)
         return None
+
+    def _changes(self, before: Mapping[str, Any]) -> str:
+        old, new = ({**found, **found.get("arguments", {})} for found in (before, self.settings))
+        names = [name for name in {**old, **new} if name != "arguments" and old.get(name) != new.get(name)]
+        return ", ".join(f"{name} was {old.get(name)!r} and is {new.get(name)!r}" for name in names)
 
     def end(self) -> None:
         """Note that the work is finished."""
@@ -126,8 +134,11 @@ def train_run(
     finished = run.finished
     set_seed(args.seed)
     model = build()
+    if finished:
+        origin, model = model.config._name_or_path, type(model).from_pretrained(args.output_dir)
+        model.config._name_or_path = origin  # for the card: where the student came from, not where it lies
     trainer = DistillationTrainer(
-        model if not finished else type(model).from_pretrained(args.output_dir),
+        model,
         args,
         teacher_model=teacher,
         objective=objective,
@@ -216,7 +227,6 @@ def with_teacher_logits(
     name: str,
     collator: Callable[[list[Any]], dict[str, Any]],
     folder: Path,
-    about: Mapping[str, Any],
 ) -> tuple[Dataset, ColumnTeacher]:
     """Ask the teacher once about every row, and keep the answers in a column and on the disk.
 
@@ -228,12 +238,15 @@ def with_teacher_logits(
         name: What logs and card call the teacher.
         collator: Makes the teacher's batches.
         folder: Where the answers are kept for the next run.
-        about: What the answers depend on besides the rows.
 
     Returns:
         The rows with the column, and the teacher that reads it.
     """
-    run = Run(folder, {**about, "rows": fingerprint(teacher_rows), "bf16": args.bf16}, args.process_index == 0)
+    run = Run(
+        folder,
+        {"teacher": weights_fingerprint(teacher), "rows": fingerprint(teacher_rows), "bf16": args.bf16},
+        args.process_index == 0,
+    )
     with args.main_process_first(desc="asking the teacher"):
         if not run.finished:
             run.begin()
@@ -250,7 +263,9 @@ def with_teacher_logits(
             _replace(folder / "logits", Dataset.from_dict({TEACHER_COLUMN: answers.logits}))
             run.end()
     column = load_from_disk(folder / "logits")
-    return concatenate_datasets([rows, column], axis=1), ColumnTeacher(TEACHER_COLUMN, name=name)
+    return concatenate_datasets([rows, column], axis=1), ColumnTeacher(
+        TEACHER_COLUMN, classes=label_names(teacher.config), name=name
+    )
 
 
 def _replace(folder: Path, rows: Dataset) -> None:
@@ -279,6 +294,15 @@ def fingerprint(rows: Dataset) -> str:
         with pyarrow.ipc.new_stream(sink, plain.schema) as stream:
             stream.write_table(plain)
         digest.update(sink.getvalue())
+    return digest.hexdigest()[:16]
+
+
+def weights_fingerprint(model: PreTrainedModel) -> str:
+    """A hash of a model's weights: two models of one name are told apart."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datasets import Dataset
 from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_distill.labels import class_order, label_names
 from hf_distill.recipe.columns import TextData
 from hf_distill.recipe.models import check_model, has_trained_head, load_tokenizer, new_classifier, split_layers
 from hf_distill.recipe.runs import train_run
@@ -78,7 +79,9 @@ def fine_tuned_teacher(
     tokenizer = load_tokenizer(name)
     if has_trained_head(name):
         logger.info("The teacher %s is fine-tuned already.", name)
-        return load_classifier(name), tokenizer
+        teacher = load_classifier(name)
+        class_order(data.classes, label_names(teacher.config) or teacher.config.num_labels)
+        return teacher, tokenizer
     logger.info("The teacher %s has no trained head for this task: it is fine-tuned first.", name)
     tokens = tokenize_data(data, tokenizer, max_length)
     trainer = train_run(

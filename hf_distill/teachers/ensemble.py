@@ -44,7 +44,8 @@ class EnsembleTeacher(Teacher):
         self.teachers = [as_teacher(teacher) for teacher in teachers]
         self.weights = [weight / sum(weights) for weight in weights]
         self.name = " + ".join(teacher.name for teacher in self.teachers)
-        self.classes = next((t.classes for t in self.teachers if t.classes is not None), None)
+        known = [teacher.classes for teacher in self.teachers if teacher.classes is not None]
+        self.classes = next((classes for classes in known if not isinstance(classes, int)), known[0] if known else None)
         self._orders = [
             None if self.classes is None or teacher.classes is None else class_order(self.classes, teacher.classes)
             for teacher in self.teachers

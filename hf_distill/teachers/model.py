@@ -80,7 +80,9 @@ class ModelTeacher(Teacher):
         if not self.text_columns or self.tokenizer is None:
             return {}
         texts = [[row[column] for row in rows] for column in self.text_columns]
-        encoded = self.tokenizer(*texts, padding=True, truncation=True, pad_to_multiple_of=8, return_tensors="pt")
+        longest = min(self.tokenizer.model_max_length, getattr(self.model.config, "max_position_embeddings", 512))
+        padding = {"padding": True, "pad_to_multiple_of": 8 if longest % 8 == 0 else None}
+        encoded = self.tokenizer(*texts, truncation=True, max_length=longest, return_tensors="pt", **padding)
         return {ENCODED: dict(encoded)}
 
     def parameters(self) -> Iterator[nn.Parameter]:

@@ -1,5 +1,3 @@
-import time
-
 import pytest
 import tiny
 import torch
@@ -7,45 +5,59 @@ from safetensors.torch import save_model
 from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from hf_distill.evaluation import speed
 from hf_distill.evaluation.speed import count_parameters, measure_speed, size_mb
 
 
-class Sleeper(nn.Module):
-    """Takes 2 ms a call and 1 ms an example."""
+class Clock:
+    """Stands still but for what a model takes."""
 
-    def __init__(self):
+    now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+class Sleeper(nn.Module):
+    """Takes 2 ms a call and 1 ms an example, by its own clock."""
+
+    def __init__(self, clock):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))
+        self.clock = clock
         self.sizes = []
 
     def forward(self, input_ids):
         self.sizes.append(len(input_ids))
-        time.sleep(0.002 + 0.001 * len(input_ids))
+        self.clock.now += 0.002 + 0.001 * len(input_ids)
         return SequenceClassifierOutput(logits=input_ids)
 
 
-def test_times_are_those_of_the_forward_pass():
-    model, rows = Sleeper(), [{"input_ids": [number, 0], "label": 0} for number in range(8)]
-    speed = measure_speed(model, rows)
-    assert 3.0 <= speed.latency_ms["p50"] < 100.0
-    assert speed.latency_ms["p95"] >= speed.latency_ms["p50"]
-    assert 50 < speed.throughput_per_s <= 32 / 0.034
-    assert (speed.threads, speed.device) == (torch.get_num_threads(), "cpu")
-    assert model.sizes.count(1) == 8 + 100  # warm-up, then the timed calls
-    assert set(model.sizes) == {1, 32}
+@pytest.fixture
+def sleeper(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(speed, "time", clock)
+    return Sleeper(clock)
 
 
-def test_a_slow_model_is_timed_for_as_long_as_allowed_only():
-    model = Sleeper()
-    start = time.perf_counter()
-    measure_speed(model, [{"input_ids": [1, 0]}], seconds=0.05)
-    assert time.perf_counter() - start < 1.0
-    assert model.sizes.count(1) < 30
+def test_times_are_those_of_the_forward_pass(sleeper):
+    rows = [{"input_ids": [number, 0], "label": 0} for number in range(8)]
+    found = measure_speed(sleeper, rows)
+    assert found.latency_ms == pytest.approx({"p50": 3.0, "p95": 3.0})
+    assert found.throughput_per_s == pytest.approx(32 / 0.034)
+    assert (found.threads, found.device) == (torch.get_num_threads(), "cpu")
+    assert sleeper.sizes.count(1) == 8 + 100  # warm-up, then the timed calls
+    assert set(sleeper.sizes) == {1, 32}
+
+
+def test_a_slow_model_is_timed_for_as_long_as_allowed_only(sleeper):
+    measure_speed(sleeper, [{"input_ids": [1, 0]}], seconds=0.058)
+    assert sleeper.sizes.count(1) == 1 + 10  # warm-up, then 10 calls of 3 ms in half of the time
 
 
 def test_no_examples_is_an_error():
     with pytest.raises(ValueError, match="at least one example"):
-        measure_speed(Sleeper(), [])
+        measure_speed(Sleeper(Clock()), [])
 
 
 def test_size_is_that_of_the_saved_file_with_shared_tensors_once(tmp_path):

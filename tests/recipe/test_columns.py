@@ -55,7 +55,7 @@ def test_other_labels_become_classes(labels: list[Any], classes: tuple[str, ...]
     assert labels_of(data) == expected
 
 
-@pytest.mark.parametrize("missing", [-1, -100, None])
+@pytest.mark.parametrize("missing", [-100, None])
 def test_what_stands_for_no_label(missing: int | None) -> None:
     data = as_classification(splits([1, missing, 0]))
     assert labels_of(data) == [1, -100, 0]
@@ -76,7 +76,7 @@ def test_a_test_split_without_labels_is_left_out_of_the_evaluation() -> None:
 
 
 def test_only_labelled_rows_are_evaluated() -> None:
-    data = as_classification(splits([1, -1, 0, 1]))
+    data = as_classification(splits([1, None, 0, 1]))
     assert data.evaluation()["validation"]["labels"][:] == [1, 0, 1]
 
 
@@ -117,6 +117,12 @@ def test_a_single_class(labels: list[Any]) -> None:
 def test_minus_one_for_negative_is_explained() -> None:
     with pytest.raises(ValueError, match=r"one class only: 2 rows of '1' and 1 without a label \(-1 or nothing\)"):
         as_classification(splits([1, -1, 1]))
+
+
+@pytest.mark.parametrize("labels", [[-1, 0, 1], [-1, 1, 2, 3]])
+def test_minus_one_beside_other_classes_is_a_question(labels: list[int]) -> None:
+    with pytest.raises(ValueError, match="is -1 a class, or a missing label"):
+        as_classification(splits(labels))
 
 
 def test_a_validation_split_of_one_class() -> None:

@@ -78,7 +78,9 @@ def test_other_settings_or_data_are_trained_again(tmp_path: Path, trainings: lis
     assert trainings == [10, 10]
 
 
-@pytest.mark.parametrize("change", [{"logging_steps": 5}, {"run_name": "another"}, {"disable_tqdm": False}])
+@pytest.mark.parametrize(
+    "change", [{"logging_steps": 5}, {"run_name": "another"}, {"disable_tqdm": False}, {"log_level": "debug"}]
+)
 def test_settings_that_do_not_matter_do_not_matter(
     tmp_path: Path, trainings: list[int], change: dict[str, Any]
 ) -> None:
@@ -123,6 +125,8 @@ def test_half_a_settings_file_is_not_taken_for_one(tmp_path: Path) -> None:
     run.end()
     assert Run(tmp_path, {"a": 1}).finished
     assert not Run(tmp_path, {"a": 2}).finished
+    Run(tmp_path, {"a": 2}).begin()  # and killed
+    assert not Run(tmp_path, {"a": 1}).finished
     (tmp_path / runs.FINISHED_FILE).write_text('{"a"')
     assert not Run(tmp_path, {"a": 1}).finished
 
@@ -131,17 +135,9 @@ def test_the_teacher_is_asked_once_and_its_answers_are_its_own(tmp_path: Path, m
     teacher, rows = tiny.bert(seed=1), tiny.dataset()
     args = tiny.arguments(tmp_path / "out")
 
-    def ask(data: Dataset) -> tuple[Dataset, Any]:
-        folder = tmp_path / "logits"
+    def ask(data: Dataset, teacher: Any = teacher) -> tuple[Dataset, Any]:
         return with_teacher_logits(
-            data,
-            teacher,
-            data,
-            args,
-            name="large",
-            collator=default_data_collator,
-            folder=folder,
-            about={"teacher": "a"},
+            data, teacher, data, args, name="large", collator=default_data_collator, folder=tmp_path / "logits"
         )
 
     taught, column = ask(rows)
@@ -153,8 +149,15 @@ def test_the_teacher_is_asked_once_and_its_answers_are_its_own(tmp_path: Path, m
         patch.setattr(runs, "predict", lambda *_, **__: pytest.fail("asked again"))
         again, _ = ask(rows)
     assert again["teacher_logits"][:] == taught["teacher_logits"][:]
-    other, _ = ask(tiny.dataset(seed=5))
-    assert other["teacher_logits"][:] != taught["teacher_logits"][:]
+    others = [ask(tiny.dataset(seed=5))[0], ask(rows, tiny.bert(seed=2))[0]]
+    assert all(other["teacher_logits"][:] != taught["teacher_logits"][:] for other in others)
+
+
+def test_the_column_knows_the_teachers_classes(tmp_path: Path) -> None:
+    teacher, rows = tiny.bert(seed=1, id2label={0: "c", 1: "a", 2: "b"}), tiny.dataset()
+    args, folder = tiny.arguments(tmp_path), tmp_path / "logits"
+    _, column = with_teacher_logits(rows, teacher, rows, args, name="t", collator=default_data_collator, folder=folder)
+    assert column.classes == ["c", "a", "b"]
 
 
 def test_each_student_has_a_control_with_the_same_start_and_steps(tmp_path: Path) -> None:
@@ -163,7 +166,7 @@ def test_each_student_has_a_control_with_the_same_start_and_steps(tmp_path: Path
     teacher = tiny.bert(seed=9)
     args = tiny.arguments(tmp_path / "out", num_train_epochs=1, learning_rate=0.0)
     taught, column = with_teacher_logits(
-        unlabelled, teacher, unlabelled, args, name="t", collator=default_data_collator, folder=tmp_path / "l", about={}
+        unlabelled, teacher, unlabelled, args, name="t", collator=default_data_collator, folder=tmp_path / "l"
     )
     students, controls = train_with_controls(
         lambda seed: tiny.bert(seed=seed),
