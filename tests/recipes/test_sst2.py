@@ -1,0 +1,115 @@
+"""The recipe as a user calls it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+from datasets import Dataset
+from transformers import pipeline
+
+ROOT = Path(__file__).parents[2]
+
+
+def call(*words: str, timeout: int = 100, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "recipes" / "sst2.py"), *words]
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(command, env=variables, text=True, capture_output=True, timeout=timeout, check=False)
+
+
+def last_line(result: subprocess.CompletedProcess[str]) -> str:
+    assert "Traceback" not in result.stderr
+    return result.stderr.strip().splitlines()[-1]
+
+
+def test_help_reads_from_the_recipe_down() -> None:
+    result = call("--help", COLUMNS="100")
+    assert result.returncode == 0, result.stderr
+    wanted = [
+        "accelerate launch recipes/sst2.py --preset quick",
+        "\n  full ",
+        "\n  quick ",
+        "this recipe:",
+        *("\n  --dataset", "\n  --teacher", "\n  --student", "\n  --seeds"),
+        "distillation:",
+        "transformers.TrainingArguments:",
+    ]
+    places = [result.stdout.index(text) for text in wanted]
+    assert places == sorted(places)
+
+
+def test_without_the_hub_the_full_preset_gives_up_within_seconds(tmp_path: Path) -> None:
+    """Nothing listens on port 9; the caches are empty."""
+    result = call(
+        "--output_dir", str(tmp_path / "out"), HF_HUB_OFFLINE="0", HF_ENDPOINT="http://127.0.0.1:9",
+        HF_HOME=str(tmp_path / "home"), HF_DATASETS_CACHE=str(tmp_path / "cache"), HF_HUB_CACHE=str(tmp_path / "hub"),
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert last_line(result).startswith("error: ")
+    assert "--preset quick" in last_line(result)
+    assert "--dataset PATH" in last_line(result)
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    """A call that would work, up to the tokenizer."""
+    tiny.bert(labels=2).save_pretrained(tmp_path / "model")
+    rows = Dataset.from_dict({"text": [f"text {row}" for row in range(20)], "label": [0, 1] * 10})
+    rows.to_parquet(str(tmp_path / "train.parquet"))
+    model = str(tmp_path / "model")
+    return ["--dataset", str(tmp_path / "train.parquet"), "--teacher", model, "--student", model,
+            "--output_dir", str(tmp_path / "out")]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (["--dataset", "./trian.parquet"], "There is no file or folder ./trian.parquet"),
+        (["--label_column", "lable"], "Did you mean 'label'?"),
+        (["--text_column", "txt"], "Did you mean 'text'?"),
+        (["--student", "layers:4"], "there is no layer 4"),
+        (["--temperature", "0"], "temperature must be a finite number > 0, got 0.0"),
+        (["--distillation_weight", "2"], "must lie in [0, 1], got 2.0"),
+        ([], "No tokenizer was saved with the model"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(words: list[str], changed: list[str], message: str) -> None:
+    result = call(*words, *changed)
+    assert result.returncode == 2, result.stderr
+    assert last_line(result).startswith("error: ")
+    assert message in last_line(result)
+
+
+@pytest.mark.slow
+def test_the_quick_preset_from_end_to_end(tmp_path: Path) -> None:
+    result = call("--preset", "quick", "--output_dir", str(tmp_path), timeout=900)
+    assert result.returncode == 0, result.stderr[-3000:]
+    report = json.loads((tmp_path / "report.json").read_text())
+    for name in ("teacher", "student", "control"):
+        assert report[name]["accuracy"] > 0.75, "well above chance, for two balanced classes"
+        assert set(report[name]["per_class"]) == {"negative", "positive"}
+    assert report["split"] == "test"
+    assert set(report["other_splits"]) == {"validation"}
+    assert "gap closed" in result.stdout
+    assert report["teacher"]["parameters"] > 3 * report["student"]["parameters"]
+    assert report["student"]["parameters"] == report["control"]["parameters"]
+    for name in (
+        "README.md",
+        "objective.json",
+        "models.png",
+        "confusion.png",
+        "reliability.png",
+        "training_curves.png",
+    ):
+        assert (tmp_path / name).stat().st_size > 0
+    classifier = pipeline("text-classification", model=str(tmp_path))
+    answers = classifier(["the plot was superb .", "the plot was atrocious ."])
+    assert [answer["label"] for answer in answers] == ["positive", "negative"]
+    folders = {path.name for path in tmp_path.iterdir() if path.is_dir()}
+    assert all(name.startswith("_") for name in folders), "what is not the student is not published"
