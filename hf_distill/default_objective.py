@@ -35,13 +35,15 @@ def teacher_loss(problem_type: str, temperature: float) -> PairLoss:
 def default_objective(
     problem_type: str, teachers: Sequence[str], temperature: float, distillation_weight: float
 ) -> Objective:
-    """Labels and soft targets, weighted against each other; labels alone where there is no teacher.
+    """Labels and soft targets, weighted against each other; labels alone where there is no teacher, and the reverse.
 
     Several teachers share the weight equally, each with a term of its own.
     """
     if not teachers:
         return Objective(ce=LabelTerm())
-    terms: dict[str, Term] = {"ce": LabelTerm(weight=1.0 - distillation_weight)}
+    terms: dict[str, Term] = {}
+    if distillation_weight < 1.0:
+        terms["ce"] = LabelTerm(weight=1.0 - distillation_weight)
     for teacher in teachers:
         name = "kd" if len(teachers) == 1 else f"kd_{teacher}"
         weight = distillation_weight / len(teachers)

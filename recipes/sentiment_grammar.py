@@ -20,12 +20,13 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import ClassLabel, Dataset, Features, Value
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, PreTrainedTokenizerFast
 
 CLASSES = ["negative", "positive"]
@@ -229,7 +230,7 @@ def make(folder: Path, train: int = 8000, validation: int = 1000, test: int = 20
         test: Number of test reviews, with the right labels.
         seed: Of the grammar.
     """
-    made = Made(*(str(folder / name) for name in ("reviews", "teacher", "student")))
+    made = Made(str(folder / "reviews"), f"config:{folder / 'teacher'}", f"config:{folder / 'student'}")
     settings = {"train": train, "validation": validation, "test": test, "seed": seed}
     marker = folder / "made.json"
     if marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) == settings:
@@ -240,9 +241,9 @@ def make(folder: Path, train: int = 8000, validation: int = 1000, test: int = 20
     for name, rows in splits.items():
         rows.to_parquet(Path(made.dataset) / f"{name}.parquet")
     tokenizer = make_tokenizer(splits["train"]["text"])
-    for path, layers, width in ((made.teacher, 2, 128), (made.student, 2, 64)):
-        bert_config(layers, width, len(tokenizer)).save_pretrained(path)
-        tokenizer.save_pretrained(path)
+    for name, layers, width in (("teacher", 2, 128), ("student", 2, 64)):
+        bert_config(layers, width, len(tokenizer)).save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
     marker.write_text(json.dumps(settings), encoding="utf-8")
     return made
 
@@ -262,16 +263,22 @@ def make_splits(train: int, validation: int, test: int, seed: int = 0) -> dict[s
     return splits
 
 
-def make_tokenizer(texts: Sequence[str], vocabulary: int = 1000, longest: int = 64) -> PreTrainedTokenizerFast:
-    """A WordPiece tokenizer in the manner of BERT, trained on the texts."""
+def make_tokenizer(texts: Sequence[str], longest: int = 64) -> PreTrainedTokenizerFast:
+    """A WordPiece tokenizer in the manner of BERT: the words of the texts by frequency, and letters for all others.
+
+    Counted here, because the trainer of ``tokenizers`` breaks ties at random, and other token ids make other models.
+    """
     special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    splitter = pre_tokenizers.BertPreTokenizer()
+    counts = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(text.lower()))
+    frequent = sorted(counts, key=lambda word: (-counts[word], word))
+    letters = sorted({letter for word in counts for letter in word})
+    pieces = [*special.values(), *frequent, *letters, *(f"##{letter}" for letter in letters)]
+    vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokens = list(special.values())
-    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=tokens, show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
-    ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    tokenizer.pre_tokenizer = splitter
+    ends = [(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
     )

@@ -41,6 +41,7 @@ from hf_distill.recipe import (
     tokenize_data,
     tokenizer_of_student,
     train_with_controls,
+    use_all_cores,
     weights_fingerprint,
     with_teacher_logits,
     with_unlabelled,
@@ -131,7 +132,7 @@ PRESETS = {
             **grouping_by_length(),
             "eval_strategy": "epoch",
             "save_strategy": "no",
-            "logging_steps": 25,
+            "logging_steps": 50,
             "log_level": "warning",
         },
     ),
@@ -154,7 +155,9 @@ def main() -> None:
     output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
     args, objective = with_target(args, recipe.target)
     name = recipe.dataset or "film reviews from a grammar"
-    if not recipe.dataset:
+    if recipe.dataset:
+        use_all_cores()  # quick's models are too small to share out
+    else:
         with args.main_process_first():
             made = sentiment_grammar.make(output / "_made")
         recipe = replace(recipe, dataset=made.dataset, teacher=made.teacher, student=made.student)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import Any
 
 import torch
@@ -17,6 +18,13 @@ def hardware_defaults() -> dict[str, Any]:
         return {"use_cpu": False, "bf16": False}
     has = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return {"use_cpu": True, "bf16": any(test() for test in has if test is not None)}
+
+
+def use_all_cores() -> None:
+    """Take back the cores that ``accelerate launch`` leaves idle: it gives every process one thread, also a single one."""
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1"
+    if launched and os.environ.get("WORLD_SIZE", "1") == "1" and not torch.cuda.is_available():
+        torch.set_num_threads(os.cpu_count() or 1)
 
 
 def grouping_by_length() -> dict[str, Any]:

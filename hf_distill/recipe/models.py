@@ -23,6 +23,8 @@ from hf_distill.student import student_from_teacher, with_class_order
 from hf_distill.teachers import public_name
 
 LAYERS = re.compile(r"(?P<name>.+):(?P<layers>\d+(?:,\d+)*)")
+NEW = "config:"
+"""Before a folder or a name: only its config counts, and the weights are random."""
 WEIGHTS = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
 
 
@@ -38,6 +40,7 @@ def check_model(name: str, flag: str, layers: Sequence[int] = ()) -> None:
         FileNotFoundError: there is no such model; the message names near paths.
         ValueError: a layer is not there.
     """
+    is_new, name = name.startswith(NEW), name.removeprefix(NEW)
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
         raise FileNotFoundError(f"{flag} {name}: this folder holds no model, for there is no config.json in it.")
     if not Path(name).exists():
@@ -51,6 +54,11 @@ def check_model(name: str, flag: str, layers: Sequence[int] = ()) -> None:
             f"{flag} {name}: there is no such folder, and no such model {reached}{near}. Give the path of a model, or "
             "start with --preset quick, which needs none."
         ) from error
+    if not is_new and not _has_weights(name):
+        raise FileNotFoundError(
+            f"{flag} {name}: this folder holds a config but no weights, such as {WEIGHTS[0]}. Save the whole model "
+            f"there, or write {NEW}{name} for a new one with random weights."
+        )
     count = getattr(config, "num_hidden_layers", 0)
     if layers and max(layers) >= count:
         raise ValueError(f"{flag}: {name} has the layers 0 to {count - 1}, there is no layer {max(layers)}.")
@@ -64,7 +72,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """
     cure = f"No tokenizer was saved with the model {name}: save it into the same place."
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name.removeprefix(NEW))
     except (OSError, ValueError) as error:
         raise FileNotFoundError(cure) from error
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # what the library makes up out of nothing
@@ -74,17 +82,17 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 def has_trained_head(name: str) -> bool:
     """Whether a model was fine-tuned for sequence classification, as far as its saved weights show."""
-    if not _has_weights(name):
+    if name.startswith(NEW):
         return False
     _, info = AutoModelForSequenceClassification.from_pretrained(name, output_loading_info=True)
     return not info["missing_keys"]
 
 
 def new_classifier(name: str, classes: Sequence[str], seed: int) -> PreTrainedModel:
-    """A model with a new classification head, in float32; a folder with a config but no weights gives random ones.
+    """A model with a new classification head, in float32; or ``config:NAME``, one with random weights.
 
     Args:
-        name: A name on the Hub, or a folder.
+        name: A name on the Hub, or a folder; after ``config:`` only its config is used, and all weights are random.
         classes: The class names.
         seed: For what is drawn at random.
 
@@ -93,8 +101,9 @@ def new_classifier(name: str, classes: Sequence[str], seed: int) -> PreTrainedMo
     """
     labels = {"id2label": dict(enumerate(classes)), "label2id": {label: index for index, label in enumerate(classes)}}
     set_seed(seed)
-    if not _has_weights(name):
-        return AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(name, **labels))
+    if name.startswith(NEW):
+        config = AutoConfig.from_pretrained(name.removeprefix(NEW), **labels)
+        return AutoModelForSequenceClassification.from_config(config)
     return AutoModelForSequenceClassification.from_pretrained(
         name, dtype=torch.float32, ignore_mismatched_sizes=True, **labels
     )
@@ -141,7 +150,7 @@ def origin_of_student(name: str) -> str:
     """
     source, layers = split_layers(name)
     kept = f"layers {', '.join(map(str, layers))} of " if layers else ""
-    whole = public_name(source) if layers or _has_weights(source) else "a new model without pretrained weights"
+    whole = "a new model without pretrained weights" if source.startswith(NEW) else public_name(source)
     return f"{kept}{'the teacher' if source == 'layers' else whole}"
 
 

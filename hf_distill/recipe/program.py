@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 import transformers
+from safetensors import SafetensorError
 
 
 def run(main: Callable[[], None]) -> None:
@@ -19,8 +20,10 @@ def run(main: Callable[[], None]) -> None:
     transformers.logging.set_verbosity_warning()
     try:
         main()
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, OSError, SafetensorError) as error:
         if any(word.endswith("debug") for word in sys.argv):
             raise
-        print(f"error: {error.args[0] if isinstance(error, KeyError) and error.args else error}", file=sys.stderr)
+        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        cure = " Free some space and run the same command again." if "No space left" in str(text) else ""
+        print(f"error: {text}{cure}", file=sys.stderr)
         sys.exit(2)

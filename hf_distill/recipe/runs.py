@@ -16,7 +16,6 @@ import pyarrow
 import torch
 from datasets import Dataset, concatenate_datasets, load_from_disk
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from hf_distill.evaluation import predict
 from hf_distill.labels import label_names
@@ -60,11 +59,14 @@ class Run:
         return bool(_read(self.folder / FINISHED_FILE) == self.settings)
 
     def begin(self) -> str | None:
-        """Note the settings; return the checkpoint to go on from, if a run with these settings was cut off."""
+        """Note the settings; return the checkpoint to go on from, if a run with these settings was cut off.
+
+        A checkpoint counts once its last file is there: a full disk leaves half of one.
+        """
         before = _read(self.folder / SETTINGS_FILE)
         if before == self.settings:
-            last: str | None = get_last_checkpoint(str(self.folder))
-            return last
+            whole = [path.parent for path in self.folder.glob("checkpoint-*/trainer_state.json") if _read(path)]
+            return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
         if self.main_process:
             if before is not None:
                 logger.warning(

@@ -20,7 +20,7 @@ CLASSES = ("negative", "positive")
 @pytest.fixture
 def config_only(tmp_path: Path) -> str:
     tiny.bert().config.save_pretrained(tmp_path / "config_only")
-    return str(tmp_path / "config_only")
+    return f"config:{tmp_path / 'config_only'}"
 
 
 @pytest.fixture
@@ -43,6 +43,12 @@ def same(first: PreTrainedModel, second: PreTrainedModel, part: str = "") -> boo
 
 def test_who_has_a_trained_head(config_only: str, pretrained: str, fine_tuned: str) -> None:
     assert [has_trained_head(name) for name in (config_only, pretrained, fine_tuned)] == [False, False, True]
+
+
+def test_a_folder_without_weights_is_not_taken_for_a_new_model(config_only: str) -> None:
+    check_model(config_only, "--teacher")
+    with pytest.raises(FileNotFoundError, match=r"no weights.*or write config:"):
+        check_model(config_only.removeprefix("config:"), "--teacher")
 
 
 def test_a_new_head_has_the_classes_and_the_body_its_weights(pretrained: str) -> None:

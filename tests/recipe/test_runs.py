@@ -112,6 +112,15 @@ def test_a_killed_training_goes_on_from_its_checkpoint(
         assert torch.equal(value, resumed.model.state_dict()[name])
 
 
+def test_half_a_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    run = Run(tmp_path, {"a": 1})
+    run.begin()
+    for step, name in ((3, "trainer_state.json"), (12, "trainer_state.json"), (15, "config.json")):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / name).write_text('{"global_step": 1}')
+    assert run.begin() == str(tmp_path / "checkpoint-12")
+
+
 def test_a_checkpoint_of_other_settings_is_not_taken_up(tmp_path: Path, trainings: list[int]) -> None:
     saving = {"save_strategy": "steps", "save_steps": 3}
     train(tmp_path, **saving)

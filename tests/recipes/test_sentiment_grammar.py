@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from datasets import ClassLabel
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from hf_distill.recipe import as_classification, load_splits
+from hf_distill.recipe.models import load_tokenizer, new_classifier
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
 import sentiment_grammar as grammar
@@ -172,16 +172,24 @@ def test_the_files_are_a_data_set_like_any_other(made: grammar.Made) -> None:
 
 
 def test_the_models_read_what_the_tokenizer_writes(made: grammar.Made) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(made.student)
+    tokenizer = load_tokenizer(made.student)
     batch = tokenizer(["The plot was superb .", "the plot"], padding=True, return_tensors="pt")
     assert tokenizer.convert_ids_to_tokens(batch["input_ids"][1])[:4] == ["[CLS]", "the", "plot", "[SEP]"]
     assert tokenizer.decode(batch["input_ids"][0]) == "[CLS] the plot was superb . [SEP]"
     sizes = []
     for name in (made.teacher, made.student):
-        model = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(name))
+        model = new_classifier(name, grammar.CLASSES, seed=0)
         assert model(**batch).logits.shape == (2, 2)
         sizes.append(model.num_parameters())
     assert sizes[0] > 3 * sizes[1]
+
+
+def test_the_same_is_made_every_time(made: grammar.Made, tmp_path: Path) -> None:
+    again = grammar.make(tmp_path, train=400, validation=100, test=100)
+    files = [Path("teacher/tokenizer.json"), Path("student/config.json"), Path("reviews/train.parquet")]
+    for file in files:
+        assert (tmp_path / file).read_bytes() == (Path(made.dataset).parent / file).read_bytes()
+    assert again.teacher == f"config:{tmp_path / 'teacher'}"
 
 
 def test_what_is_made_already_stays(made: grammar.Made) -> None:
