@@ -21,7 +21,7 @@ def hardware_defaults() -> dict[str, Any]:
 
 
 def use_all_cores() -> None:
-    """Take back the cores that ``accelerate launch`` leaves idle: it gives every process one thread, also a single one."""
+    """Take back the cores that ``accelerate launch`` leaves idle: it gives even a single process one thread."""
     launched = "ACCELERATE_MIXED_PRECISION" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1"
     if launched and os.environ.get("WORLD_SIZE", "1") == "1" and not torch.cuda.is_available():
         torch.set_num_threads(os.cpu_count() or 1)
