@@ -112,8 +112,8 @@ def test_the_table_shows_mean_and_deviation_of_the_three_models(facts, report):
     assert "| Parameters | 15,616,514 | 15,616,514 | 15,616,514 |" in text
     assert "| Latency p50, ms | 2.30 | 2.30 ± 0.02 | 2.30 ± 0.02 |" in text
     assert (
-        "split `validation`, 1,872 examples: mean ± standard deviation over 3 training runs, seeds 0, 1, 2. These files are the model of seed 0."
-        in text
+        "split `validation`, 1,872 examples: mean ± standard deviation over 3 training runs, seeds 0, 1, 2. "
+        "These files are the model of seed 0." in text
     )
     assert "0.38 ± 0.05" in text  # gap closed
     assert "| negative | 0.811 | 0.822 | 0.816 ± 0.004 | 0.816 | 0.816 | 428 |" in text
