@@ -10,9 +10,10 @@ validation and test; save the first seed's student with its report, plots and mo
 finished is not done again when the same command is run again, and a training that was killed goes on from its last
 checkpoint.
 
-What to expect: quick takes two to three minutes on two cores without a GPU, and brings the student from the control's
-0.87 to about 0.92 on its test set, where the teacher has 0.92. For full, the literature has 0.93 for BERT-base and
-0.913 for DistilBERT on the validation set of SST-2 (arXiv:1910.01108); it has not been run here.
+What to expect: quick with --seeds 0,1,2 took 2 min 36 s on two cores without a GPU, and gave on its test set: teacher
+0.902, student 0.877 ± 0.039, control 0.852 ± 0.064. The spread is large because models this small learn negation in a
+jump that some seeds miss. For full, the literature has 0.93 for BERT-base and 0.913 for DistilBERT on the validation
+set of SST-2 (arXiv:1910.01108); it has not been run here.
 """
 
 from __future__ import annotations
