@@ -6,7 +6,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hf_distill.evaluation.prediction import LABEL_COLUMNS, Predictions, label_of
+from hf_distill.evaluation.prediction import Predictions, label_of
+from hf_distill.labels import LABEL_COLUMNS
 from hf_distill.losses import NO_LABEL
 
 logger = logging.getLogger(__name__)

@@ -15,11 +15,10 @@ from torch import nn
 from transformers import default_data_collator
 from transformers.utils.logging import tqdm
 
+from hf_distill.labels import LABEL_COLUMNS
 from hf_distill.losses import NO_LABEL
 
 Collator = Callable[[list[Any]], Mapping[str, Any]]
-
-LABEL_COLUMNS = ("labels", "label", "label_ids")
 
 
 @dataclass(frozen=True)
