@@ -39,10 +39,10 @@ from hf_distill.recipe import (
     parse_seeds,
     report_results,
     run,
+    suit_cpu,
     tokenize_data,
     tokenizer_of_student,
     train_with_controls,
-    use_all_cores,
     weights_fingerprint,
     with_teacher_logits,
     with_unlabelled,
@@ -71,7 +71,7 @@ class RecipeArguments:
     teacher: str = field(
         default="google-bert/bert-base-uncased",
         metadata={
-            "help": "Name or path. Without a fine-tuned head it is fine-tuned first and kept in OUTPUT_DIR/_teacher."
+            "help": "Name or path. Without a fine-tuned head it is fine-tuned first and kept in SHARED_DIR/_teacher."
         },
     )
     teacher_epochs: float = field(default=3.0, metadata={"help": "Epochs of that fine-tuning."})
@@ -88,6 +88,13 @@ class RecipeArguments:
             "help": "What the student learns: the teacher's probabilities, its decisions, or (mixed) its probabilities "
             "and the labels, weighted by --distillation_weight.",
             "choices": ["soft", "hard", "mixed"],
+        },
+    )
+    shared_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Where the fine-tuned teacher, its answers and the controls are kept; OUTPUT_DIR if left out. Runs "
+            "that differ in --target, --temperature or --distillation_weight alone can share theirs."
         },
     )
     seeds: str = field(
@@ -154,10 +161,11 @@ def with_target(
 def main() -> None:
     recipe, args = parse([RecipeArguments, DistillationTrainingArguments], PRESETS, description=__doc__)
     output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
+    shared = Path(recipe.shared_dir or output)
     args, objective = with_target(args, recipe.target)
     name = recipe.dataset or "film reviews from a grammar"
     if recipe.dataset:
-        use_all_cores()  # quick's models are too small to share out
+        suit_cpu(args)  # quick's models are too small to share out
     else:
         with args.main_process_first():
             made = sentiment_grammar.make(output / "_made")
@@ -167,7 +175,7 @@ def main() -> None:
 
     tuning = replace(
         args,
-        output_dir=str(output / "_teacher"),
+        output_dir=str(shared / "_teacher"),
         num_train_epochs=recipe.teacher_epochs,
         learning_rate=recipe.teacher_learning_rate,
         seed=seeds[0],
@@ -186,7 +194,7 @@ def main() -> None:
         args,
         name=public_name(recipe.teacher.removeprefix("config:")),
         collator=theirs.collator,
-        folder=output / "_teacher_logits",
+        folder=shared / "_teacher_logits",
     )
 
     students, controls = train_with_controls(
@@ -201,6 +209,7 @@ def main() -> None:
         tokenizer=tokenizer,
         collator=ours.collator,
         about=about,
+        control_folder=shared,
     )
     report = report_results(
         students,

@@ -3,7 +3,7 @@
 from hf_distill.recipe.arguments import Preset, parse, parse_seeds
 from hf_distill.recipe.columns import TextData, as_classification, with_unlabelled
 from hf_distill.recipe.data import load_splits
-from hf_distill.recipe.hardware import grouping_by_length, hardware_defaults, use_all_cores
+from hf_distill.recipe.hardware import grouping_by_length, hardware_defaults, suit_cpu
 from hf_distill.recipe.models import new_classifier, new_student, origin_of_student, split_layers
 from hf_distill.recipe.program import run
 from hf_distill.recipe.reach import hub_reachable
@@ -32,12 +32,12 @@ __all__ = [
     "report_results",
     "run",
     "split_layers",
+    "suit_cpu",
     "tokenize",
     "tokenize_data",
     "tokenizer_of_student",
     "train_run",
     "train_with_controls",
-    "use_all_cores",
     "weights_fingerprint",
     "with_teacher_logits",
     "with_unlabelled",

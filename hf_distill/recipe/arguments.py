@@ -12,6 +12,9 @@ from typing import Any
 
 from transformers import HfArgumentParser, TrainingArguments
 
+EXCLUDED_BY = {"bf16": "fp16", "fp16": "bf16"}
+"""Flags that cannot both be true: the one that a preset sets gives way to the one on the command line."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
@@ -67,7 +70,8 @@ def parse(
     preset = presets[chooser.parse_known_args([word for word in arguments if word not in ("-h", "--help")])[0].preset]
     if unknown := sorted(preset.settings.keys() - parser.names()):
         raise KeyError(f"A preset sets {unknown}, but there are no such flags.")
-    parser.set_defaults(**preset.settings)
+    said = {word.split("=")[0].lstrip("-").replace("-", "_") for word in arguments if word.startswith("--")}
+    parser.set_defaults(**{name: value for name, value in preset.settings.items() if EXCLUDED_BY.get(name) not in said})
     *parsed, _, rest = parser.parse_args_into_dataclasses(
         arguments, return_remaining_strings=True, look_for_args_file=False
     )

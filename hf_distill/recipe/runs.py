@@ -35,6 +35,8 @@ NOT_ABOUT_THE_RESULT = (
     *("resume_from_checkpoint", "use_cpu", "ddp_", "trackio", "teacher_score_examples"),
 )
 """Beginnings of the names of arguments that may change without a new training."""
+TEACHERS_PART = ("temperature", "distillation_weight")
+"""Arguments that a control does not depend on."""
 
 
 class Run:
@@ -181,6 +183,7 @@ def train_with_controls(
     tokenizer: PreTrainedTokenizerBase,
     collator: Callable[[list[Any]], dict[str, Any]],
     about: Mapping[str, Any],
+    control_folder: Path | None = None,
 ) -> tuple[list[DistillationTrainer], list[DistillationTrainer]]:
     """For each seed a student, and its control: the same start, the same number of steps, the labels, no teacher.
 
@@ -198,12 +201,15 @@ def train_with_controls(
         tokenizer: Saved with the models.
         collator: Makes batches.
         about: What else the result depends on.
+        control_folder: Where the controls are kept, ``args.output_dir`` if left out. Runs that differ in what only the
+            teacher's part depends on can share theirs.
 
     Returns:
         Students and controls, seed by seed.
     """
     students, controls = [], []
     output = Path(args.output_dir)
+    without_teacher = {name: DistillationTrainingArguments.__dataclass_fields__[name].default for name in TEACHERS_PART}
     shared: dict[str, Any] = {"tokenizer": tokenizer, "collator": collator, "about": about}
     for seed in seeds:
         folder = output if seed == seeds[0] else output / f"_student-seed{seed}"
@@ -213,7 +219,11 @@ def train_with_controls(
             f"student, seed {seed}", start, ours, rows, evaluation, teacher=teacher, objective=objective, **shared
         )
         alone = changed(
-            args, output_dir=str(output / f"_control-seed{seed}"), seed=seed, max_steps=student.state.max_steps
+            args,
+            output_dir=str((control_folder or output) / f"_control-seed{seed}"),
+            seed=seed,
+            max_steps=student.state.max_steps,
+            **without_teacher,
         )
         students.append(student)
         controls.append(train_run(f"control, seed {seed}", start, alone, labelled, evaluation, **shared))

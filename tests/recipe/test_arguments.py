@@ -49,6 +49,15 @@ def test_a_flag_that_repeats_the_default_wins_too() -> None:
     assert args.temperature == 2.0
 
 
+@pytest.mark.parametrize("words", [["--fp16"], ["--fp16", "true"], ["--fp16=true"]])
+def test_a_precision_on_the_command_line_replaces_that_of_the_preset(words: list[str]) -> None:
+    presets = {"full": Preset("", {"bf16": True, "use_cpu": True})}
+    assert parse(TYPES, presets, [])[1].bf16
+    # On a CPU fp16 is refused, with a message of its own: what must not come is the clash with bf16.
+    with pytest.raises(ValueError, match="fp16 does nothing on a CPU"):
+        parse(TYPES, presets, words)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -199,6 +199,37 @@ def test_each_student_has_a_control_with_the_same_start_and_steps(tmp_path: Path
     assert folders == ["out", "_student-seed4", "_control-seed3", "_control-seed4"]
 
 
+def test_runs_that_differ_in_the_teachers_part_share_their_controls(tmp_path: Path, trainings: list[int]) -> None:
+    rows = tiny.dataset()
+    taught, column = with_teacher_logits(
+        rows, tiny.bert(seed=9), rows, tiny.arguments(tmp_path), name="t", collator=default_data_collator,
+        folder=tmp_path / "l",
+    )  # fmt: skip
+
+    def run(name: str, **settings: Any) -> list[DistillationTrainer]:
+        return train_with_controls(
+            lambda seed: tiny.bert(seed=seed),
+            tiny.arguments(tmp_path / name, num_train_epochs=1, **settings),
+            taught,
+            rows,
+            None,
+            teacher=column,
+            objective=None,
+            seeds=[3],
+            tokenizer=Tokenizer(),
+            collator=default_data_collator,
+            about={},
+            control_folder=tmp_path / "shared",
+        )[1]
+
+    first = run("a", temperature=4.0, distillation_weight=1.0)
+    second = run("b", temperature=1.0, distillation_weight=0.3)
+    assert trainings == [5, 5, 5], "two students and one control"
+    assert first[0].args.output_dir == second[0].args.output_dir == str(tmp_path / "shared" / "_control-seed3")
+    run("c", learning_rate=1e-3)
+    assert trainings == [5] * 5, "another learning rate is another control"
+
+
 def test_nothing_is_pushed_by_a_run(tmp_path: Path) -> None:
     args = tiny.arguments(tmp_path, hub_token="hf_secret")
     copy = changed(args, push_to_hub=False, output_dir=str(tmp_path / "b"))
