@@ -20,7 +20,8 @@ class PairLoss(nn.Module, ABC):
         - student, teacher: tensors of one shape, ``(B, C)`` for losses on logits.
         - mask: ``(B, L)``, 1 where a token counts; for losses on sequences only.
         - labels: ``(B,)``, for losses that treat the true class apart.
-        - output: ``(B,)``, one value per example; a scalar where the loss is a relation across the batch.
+        - output: ``(B,)``, one value per example; a scalar where the loss is a relation across the batch. A loss with
+          parts of both kinds adds the relation to every example, so that the mean is right.
     """
 
     @abstractmethod
@@ -90,6 +91,24 @@ def softened_log_probabilities(student: Tensor, teacher: Tensor, temperature: fl
 def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
     """KL(p ‖ q) of each row, in nats, from log-probabilities: a sum over classes, never a mean."""
     return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1)
+
+
+def yes_or_no_kl_divergence(teacher: Tensor, student: Tensor) -> Tensor:
+    """KL(σ(teacher) ‖ σ(student)) of each cell as a yes-or-no question, in nats, from logits."""
+    yes = teacher.sigmoid() * (F.logsigmoid(teacher) - F.logsigmoid(student))
+    no = (-teacher).sigmoid() * (F.logsigmoid(-teacher) - F.logsigmoid(-student))
+    return yes + no
+
+
+def check_weights(**weights: float) -> None:
+    """Refuse a weight of a loss's part that is negative or not finite.
+
+    Raises:
+        ValueError: a weight is so.
+    """
+    for name, weight in weights.items():
+        if not 0.0 <= weight < math.inf:
+            raise ValueError(f"{name} must be a finite number >= 0, got {weight}.")
 
 
 def checked_temperature(temperature: float | Schedule) -> Schedule:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
 
-from hf_distill.losses.base import PairLoss, as_float32_pair, checked_temperature
+from hf_distill.losses.base import PairLoss, as_float32_pair, checked_temperature, yes_or_no_kl_divergence
 from hf_distill.schedules import Schedule
 
 
@@ -55,10 +54,8 @@ class MultiLabelTargetLoss(PairLoss):
     ) -> Tensor:
         student, teacher = as_float32_pair(student, teacher)
         temperature = self.temperature(progress)
-        student, teacher = student / temperature, teacher / temperature
-        yes = teacher.sigmoid() * (F.logsigmoid(teacher) - F.logsigmoid(student))
-        no = (-teacher).sigmoid() * (F.logsigmoid(-teacher) - F.logsigmoid(-student))
-        return (yes + no).mean(dim=-1) * temperature**2
+        divergence = yes_or_no_kl_divergence(teacher / temperature, student / temperature)
+        return divergence.mean(dim=-1) * temperature**2
 
     def extra_repr(self) -> str:
         return f"temperature={self.temperature}"

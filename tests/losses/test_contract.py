@@ -9,21 +9,28 @@ import torch
 import hf_distill.losses
 from hf_distill.losses import (
     ClassificationLoss,
+    DecoupledSoftTargetLoss,
+    DISTLoss,
     HardTargetLoss,
     JensenShannonLoss,
     LabelLoss,
     LogitMSELoss,
     MultiLabelLoss,
     MultiLabelTargetLoss,
+    MultiLevelLogitLoss,
+    NormalizedKDLoss,
     PairLoss,
     RegressionLoss,
     RegressionTargetLoss,
     ReverseSoftTargetLoss,
     SoftTargetLoss,
     StandardizedLogits,
+    TransformedTeacherMatchingLoss,
 )
 
 PAIR_LOSSES = [
+    DecoupledSoftTargetLoss(2.0),
+    DISTLoss(2.0),
     HardTargetLoss(),
     HardTargetLoss(label_smoothing=0.1, confidence_threshold=0.4),  # which two of the six teacher rows reach
     JensenShannonLoss(2.0),
@@ -31,18 +38,31 @@ PAIR_LOSSES = [
     LogitMSELoss(),
     LogitMSELoss(centered=True),
     MultiLabelTargetLoss(2.0),
+    MultiLevelLogitLoss(),
+    NormalizedKDLoss(2.0),
     RegressionTargetLoss(),
     ReverseSoftTargetLoss(2.0),
     SoftTargetLoss(2.0),
     StandardizedLogits(SoftTargetLoss(2.0)),
+    TransformedTeacherMatchingLoss(2.0),
+    TransformedTeacherMatchingLoss(2.0, weighted=True),
 ]
 LABEL_LOSSES = [ClassificationLoss(), MultiLabelLoss(), RegressionLoss()]  # their own contract is in test_label.py
-SHIFT_INVARIANT = (HardTargetLoss, JensenShannonLoss, ReverseSoftTargetLoss, SoftTargetLoss, StandardizedLogits)
+
+# What sets some losses apart. Everything else in this file holds for all of them.
+ON_RAW_LOGITS = (LogitMSELoss, MultiLabelTargetLoss, RegressionTargetLoss)  # the others compare shares of classes
+ACROSS_THE_BATCH = (DISTLoss, MultiLevelLogitLoss)  # an example's value depends on the examples beside it
+TRUE_CLASS_APART = (DecoupledSoftTargetLoss, NormalizedKDLoss)  # labels matter
+NOT_AT_REST_AT_THE_TEACHER = (HardTargetLoss, NormalizedKDLoss, TransformedTeacherMatchingLoss)
 
 every_pair_loss = pytest.mark.parametrize("loss", PAIR_LOSSES, ids=repr)
 every_class = pytest.mark.parametrize(
     "loss_class", sorted({type(loss) for loss in PAIR_LOSSES + LABEL_LOSSES}, key=lambda c: c.__name__)
 )
+
+
+def compares_classes(loss):
+    return not isinstance(loss, ON_RAW_LOGITS) or getattr(loss, "centered", False)
 
 
 def logits(seed, classes=5, examples=6):
@@ -65,10 +85,24 @@ def test_one_finite_value_at_least_0_per_example(loss):
 
 
 @every_pair_loss
-def test_an_example_does_not_see_its_neighbours(loss):
+def test_an_example_sees_its_neighbours_just_where_the_loss_relates_them(loss):
     student, teacher = logits(0), logits(1)
     alone = torch.cat([loss(student[[row]], teacher[[row]]) for row in range(6)])
-    torch.testing.assert_close(loss(student, teacher), alone)
+    assert torch.allclose(loss(student, teacher), alone) != isinstance(loss, ACROSS_THE_BATCH)
+
+
+@every_pair_loss
+def test_the_order_of_examples_does_not_matter(loss):
+    order = torch.tensor([3, 0, 5, 4, 2, 1])
+    torch.testing.assert_close(loss(logits(0)[order], logits(1)[order]), loss(logits(0), logits(1))[order])
+
+
+@every_pair_loss
+def test_labels_matter_just_where_the_true_class_is_treated_apart(loss):
+    labels = torch.tensor([4, 0, 3, 1, 2, 2])
+    assert (labels != logits(1).argmax(dim=-1)).any()  # which is what such a loss falls back on
+    same = torch.allclose(loss(logits(0), logits(1), labels=labels), loss(logits(0), logits(1)))
+    assert same != isinstance(loss, TRUE_CLASS_APART)
 
 
 @every_pair_loss
@@ -84,7 +118,9 @@ def test_gradient_against_finite_differences(loss):
     assert torch.autograd.gradcheck(lambda student: loss(student, logits(1)), logits(0).requires_grad_())
 
 
-@pytest.mark.parametrize("loss", [loss for loss in PAIR_LOSSES if not isinstance(loss, HardTargetLoss)], ids=repr)
+@pytest.mark.parametrize(
+    "loss", [loss for loss in PAIR_LOSSES if not isinstance(loss, NOT_AT_REST_AT_THE_TEACHER)], ids=repr
+)
 def test_no_cost_and_no_pull_at_a_perfect_match(loss):
     student = logits(0).requires_grad_()
     values = loss(student, logits(0))
@@ -96,7 +132,7 @@ def test_no_cost_and_no_pull_at_a_perfect_match(loss):
 @every_pair_loss
 def test_a_shift_of_all_logits_matters_just_where_no_softmax_is(loss):
     same = torch.allclose(loss(logits(0) + 3.0, logits(1)), loss(logits(0), logits(1)))
-    assert same == (isinstance(loss, SHIFT_INVARIANT) or getattr(loss, "centered", False))
+    assert same == compares_classes(loss)
 
 
 @every_pair_loss
@@ -112,6 +148,14 @@ def test_half_precision_is_computed_in_float32(loss, dtype):
     values = loss(student, teacher)
     assert values.dtype == torch.float32
     torch.testing.assert_close(values, loss(student.float(), teacher.float()))
+
+
+@every_pair_loss
+def test_autocast_changes_nothing(loss):
+    student, teacher = logits(0).float(), logits(1).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        values = loss(student, teacher)
+    torch.testing.assert_close(values, loss(student, teacher))
 
 
 @every_pair_loss
@@ -139,7 +183,7 @@ def test_shapes_that_do_not_fit_are_refused_with_both_shapes(loss, student, teac
 
 @every_pair_loss
 def test_one_output_is_refused_where_classes_are_compared(loss):
-    if isinstance(loss, SHIFT_INVARIANT) or getattr(loss, "centered", False):
+    if compares_classes(loss):
         with pytest.raises(ValueError, match="at least"):
             loss(torch.ones(4, 1), torch.zeros(4, 1))
     else:
