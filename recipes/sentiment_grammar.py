@@ -12,7 +12,8 @@ score follows from rules, and its label is the sign of the score:
 
 The training labels are those of annotators who now and then misread a sentence, more often the closer it is to
 neutral: about one label in eleven is wrong. Validation and test labels are right. Words are as unequally frequent as
-words are (Zipf's law), so that a few thousand sentences show most of them only a few times.
+words are (Zipf's law), so that a few thousand sentences show most of them only a few times. Reviews that nobody has
+labelled are plentiful, as they are in life: the teacher can read them, and a student without a teacher cannot.
 """
 
 from __future__ import annotations
@@ -211,14 +212,17 @@ def _with_article(noun: str) -> str:
 
 @dataclass(frozen=True)
 class Made:
-    """What :func:`make` made: a folder of Parquet files, and two of models that have no weights yet."""
+    """What :func:`make` made: a folder of Parquet files, one more file, and two models that have no weights yet."""
 
     dataset: str
+    unlabelled: str
     teacher: str
     student: str
 
 
-def make(folder: Path, train: int = 8000, validation: int = 1000, test: int = 2000, seed: int = 0) -> Made:
+def make(
+    folder: Path, train: int = 8000, validation: int = 1000, test: int = 2000, unlabelled: int = 12000, seed: int = 0
+) -> Made:
     """Write reviews, a tokenizer trained on them, and the configurations of a teacher and a student.
 
     What is there already from an earlier call with the same arguments stays as it is.
@@ -228,16 +232,23 @@ def make(folder: Path, train: int = 8000, validation: int = 1000, test: int = 20
         train: Number of training reviews, with the labels of annotators.
         validation: Number of validation reviews, with the right labels.
         test: Number of test reviews, with the right labels.
+        unlabelled: Number of reviews that nobody has labelled.
         seed: Of the grammar.
     """
-    made = Made(str(folder / "reviews"), f"config:{folder / 'teacher'}", f"config:{folder / 'student'}")
-    settings = {"train": train, "validation": validation, "test": test, "seed": seed}
+    made = Made(
+        str(folder / "reviews"),
+        str(folder / "unlabelled.parquet"),
+        f"config:{folder / 'teacher'}",
+        f"config:{folder / 'student'}",
+    )
+    settings = {"train": train, "validation": validation, "test": test, "unlabelled": unlabelled, "seed": seed}
     marker = folder / "made.json"
     if marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) == settings:
         return made
     marker.unlink(missing_ok=True)
     splits = make_splits(**settings)
     Path(made.dataset).mkdir(parents=True, exist_ok=True)
+    splits.pop("unlabelled").select_columns(["text"]).to_parquet(made.unlabelled)
     for name, rows in splits.items():
         rows.to_parquet(Path(made.dataset) / f"{name}.parquet")
     tokenizer = make_tokenizer(splits["train"]["text"])
@@ -248,14 +259,17 @@ def make(folder: Path, train: int = 8000, validation: int = 1000, test: int = 20
     return made
 
 
-def make_splits(train: int, validation: int, test: int, seed: int = 0) -> dict[str, Dataset]:
-    """Reviews with columns ``text`` and ``label``. No review is in two splits."""
+def make_splits(train: int, validation: int, test: int, unlabelled: int = 0, seed: int = 0) -> dict[str, Dataset]:
+    """Reviews with columns ``text`` and ``label``, by split. No review is in two of them."""
     grammar = Grammar(seed)
-    sentences = grammar.sentences(train + validation + test)
+    counts = {"train": train, "validation": validation, "test": test, "unlabelled": unlabelled}
+    sentences = grammar.sentences(sum(counts.values()))
     grammar.random.shuffle(sentences)
     features = Features({"text": Value("string"), "label": ClassLabel(names=CLASSES)})
     splits, start = {}, 0
-    for name, count in {"train": train, "validation": validation, "test": test}.items():
+    for name, count in counts.items():
+        if not count:
+            continue
         part = sentences[start : start + count]
         labels = [grammar.annotate(one) if name == "train" else one.label for one in part]
         splits[name] = Dataset.from_dict({"text": [one.text for one in part], "label": labels}, features)

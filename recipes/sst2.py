@@ -130,7 +130,7 @@ PRESETS = {
             "teacher_epochs": 5.0,
             "teacher_learning_rate": 5e-4,
             "seeds": "0,1,2",
-            "num_train_epochs": 4.0,
+            "num_train_epochs": 2.0,
             "per_device_train_batch_size": 32,
             "per_device_eval_batch_size": 256,
             "learning_rate": 1e-3,
@@ -169,7 +169,9 @@ def main() -> None:
     else:
         with args.main_process_first():
             made = sentiment_grammar.make(output / "_made")
-        recipe = replace(recipe, dataset=made.dataset, teacher=made.teacher, student=made.student)
+        recipe = replace(
+            recipe, dataset=made.dataset, unlabelled=made.unlabelled, teacher=made.teacher, student=made.student
+        )
     data = as_classification(load_splits(recipe.dataset), recipe.text_column, recipe.label_column)
     check_names(recipe.teacher, recipe.student)
 

@@ -8,8 +8,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
-MULTIPLE = 8
-"""Batches are padded to multiples of this: each new length costs a kernel's compilation or choice."""
+from hf_distill.recipe.hardware import padding_multiple
 
 
 def tokenize(
@@ -38,5 +37,5 @@ def tokenize(
 
 
 def padding_collator(tokenizer: PreTrainedTokenizerBase) -> DataCollatorWithPadding:
-    """Pads each batch to its own longest row, rounded up to a multiple of 8."""
-    return DataCollatorWithPadding(tokenizer, pad_to_multiple_of=MULTIPLE)
+    """Pads each batch to its own longest row, rounded up where the hardware likes that."""
+    return DataCollatorWithPadding(tokenizer, pad_to_multiple_of=padding_multiple())

@@ -61,3 +61,12 @@ def test_the_switch_reaches_the_attention_on_the_cpu(tmp_path: Path) -> None:
     assert kernels()
     suit_cpu(tiny.arguments(tmp_path, bf16=True))
     assert not kernels()
+
+
+@pytest.mark.parametrize(("cuda", "amx", "multiple"), [(False, False, None), (True, False, 8), (False, True, 8)])
+def test_padding_is_rounded_up_where_it_pays(
+    cuda: bool, amx: bool, multiple: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    assert hardware.padding_multiple() == multiple

@@ -1,4 +1,4 @@
-"""Tokens are truncated, not padded, and batches are padded to a multiple of 8."""
+"""Tokens are truncated, not padded, and batches are padded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from hf_distill.recipe import padding_collator, tokenize
+from hf_distill.recipe import padding_collator, tokenize, tokens
 
 
 @pytest.fixture
@@ -39,10 +39,13 @@ def test_pairs_are_read_together(tokenizer: PreTrainedTokenizerFast) -> None:
     assert tokenize(rows, tokenizer, ["second", "first"], max_length=8)[0]["input_ids"] == [4, 2, 3]
 
 
-@pytest.mark.parametrize(("longest", "width"), [(3, 8), (8, 8), (9, 16)])
-def test_batches_are_padded_to_a_multiple_of_eight(
-    tokenizer: PreTrainedTokenizerFast, longest: int, width: int
+@pytest.mark.parametrize(
+    ("multiple", "longest", "width"), [(8, 3, 8), (8, 8, 8), (8, 9, 16), (None, 3, 3), (None, 9, 9)]
+)
+def test_batches_are_padded_to_what_the_hardware_likes(
+    tokenizer: PreTrainedTokenizerFast, multiple: int | None, longest: int, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tokens, "padding_multiple", lambda: multiple)
     rows = [{"input_ids": [1] * length, "attention_mask": [1] * length, "labels": 0} for length in (1, longest)]
     batch = padding_collator(tokenizer)(rows)
     assert batch["input_ids"].shape == (2, width)
