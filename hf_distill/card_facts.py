@@ -6,12 +6,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from datasets import Dataset
 from huggingface_hub import try_to_load_from_cache
 from torch import nn
 from transformers import Trainer
 
 from hf_distill.environment import library_versions
 from hf_distill.labels import label_names
+from hf_distill.losses import NO_LABEL
 from hf_distill.model_card import TASK_NAMES, CardFacts, TeacherFacts, hub_id, sources
 from hf_distill.teachers import Teacher
 
@@ -89,6 +92,7 @@ def _settings(trainer: Trainer) -> dict[str, Any]:
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     precision = "bfloat16 autocast" if args.bf16 else "float16 autocast" if args.fp16 else "float32"
     return {
+        **_examples(trainer.train_dataset),
         "steps": trainer.state.global_step,
         "epochs": round(trainer.state.epoch or 0, 3),
         "examples in a step": batch,
@@ -101,6 +105,17 @@ def _settings(trainer: Trainer) -> dict[str, Any]:
         "precision": precision,
         "seed": args.seed,
     }
+
+
+def _examples(rows: Any) -> dict[str, int]:
+    """How many training examples there are, and how many of them have no label, where that can be told at once."""
+    if not isinstance(rows, Dataset):
+        return {}
+    column = next((name for name in ("labels", "label") if name in rows.column_names), None)  # as collators know them
+    if column is None or not len(rows):
+        return {"training examples": len(rows), "of them without a label": len(rows)}
+    labels = np.asarray(rows.with_format("numpy")[column][:]).reshape(len(rows), -1)
+    return {"training examples": len(rows), "of them without a label": int((labels == NO_LABEL).all(axis=1).sum())}
 
 
 def _listed(value: str | Sequence[str] | None) -> list[str]:

@@ -50,6 +50,24 @@ def test_settings_and_objective_are_the_trainers(tmp_path: Path) -> None:
     assert facts.labels == []
 
 
+@pytest.mark.parametrize("column", ["labels", "label"])
+@pytest.mark.parametrize("task", ["single_label", "multi_label", "regression"])
+def test_examples_without_a_label_are_counted_and_the_control_is_described_by_them(
+    tmp_path: Path, task: str, column: str
+) -> None:
+    rows = tiny.dataset(task=task, rows=12)
+    missing = [-100.0] * 3 if task == "multi_label" else -100
+    some = rows.map(lambda row, i: {"labels": missing if i % 3 == 0 else row["labels"]}, with_indices=True)
+    report = {"student": {"accuracy": 0.9}, "control": {"accuracy": 0.8}}
+    for train, expected in ((rows, 0), (some, 4), (rows.remove_columns("labels"), 12)):
+        named = train.rename_columns({name: column for name in train.column_names if name == "labels" != column})
+        facts = facts_of(trainer(tmp_path, train_dataset=named))
+        assert (facts.training["training examples"], facts.training["of them without a label"]) == (12, expected)
+        card = write_card(facts, report).text
+        assert ("on\nthe labelled examples alone" in card) is (expected > 0)
+        assert ("trained on the same data" in card) is (expected == 0)
+
+
 def test_images_are_recognised_and_a_given_task_wins(tmp_path: Path) -> None:
     images = trainer(tmp_path, student=tiny.vit())
 
