@@ -1,6 +1,7 @@
 """Losses, one file each: tensors in, one value per example out. They know no model and no trainer."""
 
 from hf_distill.losses.base import PairLoss
+from hf_distill.losses.feature_base import FeatureLoss
 from hf_distill.losses.hard_target import HardTargetLoss
 from hf_distill.losses.jensen_shannon import JensenShannonLoss
 from hf_distill.losses.label import NO_LABEL, ClassificationLoss, LabelLoss, MultiLabelLoss, RegressionLoss
@@ -14,6 +15,7 @@ from hf_distill.losses.standardize import StandardizedLogits
 __all__ = [
     "NO_LABEL",
     "ClassificationLoss",
+    "FeatureLoss",
     "HardTargetLoss",
     "JensenShannonLoss",
     "LabelLoss",
