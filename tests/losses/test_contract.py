@@ -1,4 +1,4 @@
-"""What every exported loss promises, whatever its formula."""
+"""What every exported loss promises, whatever its formula. Those between features are in test_feature_contract.py."""
 
 import inspect
 from pathlib import Path
@@ -11,6 +11,7 @@ from hf_distill.losses import (
     ClassificationLoss,
     DecoupledSoftTargetLoss,
     DISTLoss,
+    FeatureLoss,
     HardTargetLoss,
     JensenShannonLoss,
     LabelLoss,
@@ -56,9 +57,9 @@ TRUE_CLASS_APART = (DecoupledSoftTargetLoss, NormalizedKDLoss)  # labels matter
 NOT_AT_REST_AT_THE_TEACHER = (HardTargetLoss, NormalizedKDLoss, TransformedTeacherMatchingLoss)
 
 every_pair_loss = pytest.mark.parametrize("loss", PAIR_LOSSES, ids=repr)
-every_class = pytest.mark.parametrize(
-    "loss_class", sorted({type(loss) for loss in PAIR_LOSSES + LABEL_LOSSES}, key=lambda c: c.__name__)
-)
+EXPORTED = [getattr(hf_distill.losses, name) for name in hf_distill.losses.__all__]
+LOSS_CLASSES = [c for c in EXPORTED if inspect.isclass(c) and issubclass(c, (PairLoss, LabelLoss))]
+every_class = pytest.mark.parametrize("loss_class", [c for c in LOSS_CLASSES if not inspect.isabstract(c)])
 
 
 def compares_classes(loss):
@@ -70,9 +71,8 @@ def logits(seed, classes=5, examples=6):
 
 
 def test_every_exported_loss_is_in_the_lists_above():
-    exported = {getattr(hf_distill.losses, name) for name in hf_distill.losses.__all__}
-    losses = {c for c in exported if isinstance(c, type) and issubclass(c, (PairLoss, LabelLoss))}
-    assert {type(loss) for loss in PAIR_LOSSES + LABEL_LOSSES} == losses - {PairLoss, LabelLoss}
+    logit_losses = {c for c in LOSS_CLASSES if not issubclass(c, FeatureLoss)}
+    assert {type(loss) for loss in PAIR_LOSSES + LABEL_LOSSES} == logit_losses - {PairLoss, LabelLoss}
 
 
 @every_pair_loss
