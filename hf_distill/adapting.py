@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from hf_distill.views import StepView
 ADAPTERS_FILE = "_adapters.safetensors"
 """In every checkpoint of a training with adapters, and nowhere else; the Hub is never sent a file named ``_*``."""
 
+EXAMPLES_LOOKED_AT = 2
+"""So many examples of the training set show which shapes the features have."""
+
 
 class AdaptingTrainer(PublishingTrainer):
     """The part of :class:`~hf_distill.DistillationTrainer` that trains what learns beside the student.
@@ -35,8 +39,14 @@ class AdaptingTrainer(PublishingTrainer):
         super().__init__(*args, **kwargs)
 
     @abstractmethod
-    def first_look(self) -> StepView:
-        """What the models show on the first examples of the training set, with all features and without gradient."""
+    def look(
+        self, model: nn.Module, inputs: Mapping[str, Any], wanted: Collection[str], features: bool
+    ) -> tuple[StepView, Any]:
+        """What the student and the wanted teachers show on a batch, and the student's outputs as they are."""
+
+    @abstractmethod
+    def collated(self, rows: range) -> Iterator[dict[str, Any]]:
+        """Batches made of these rows of the training set."""
 
     @abstractmethod
     def new_objective(self) -> Objective:
@@ -92,12 +102,22 @@ class AdaptingTrainer(PublishingTrainer):
     def _made(self) -> nn.ModuleDict:
         objective = self.new_objective()
         with isolated_randomness():
-            if objective.student_layers():
+            if objective.may_train and objective.student_layers():
                 step = self.first_look()
                 self._check_tokens(step)
                 torch.manual_seed(self.args.seed)  # the same on every process
                 objective.prepare(step)
         return objective.trained.to(self.args.device).train()
+
+    def first_look(self) -> StepView:
+        """What the models show on the first examples of the training set, with all features and without gradient."""
+        batch = self._prepare_inputs(next(self.collated(range(EXAMPLES_LOOKED_AT))))
+        training = self.model.training
+        try:
+            with torch.no_grad():
+                return self.look(self.model.eval(), batch, self.teachers, features=True)[0]
+        finally:
+            self.model.train(training)
 
     def _check_tokens(self, step: StepView) -> None:
         """Refuse a teacher that cuts the text into other tokens than the student, where tokens are compared."""

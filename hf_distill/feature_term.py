@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +74,7 @@ class FeatureTerm(TeacherTerm):
         return bool(self.adapt) or super().may_train
 
     def prepare(self, step: StepView) -> None:
-        """Make the adapters from the shapes on a batch; until then, or on the first batch, there are none.
+        """Make the adapters from the shapes on a batch. Without this, the first batch that is computed makes them.
 
         Raises:
             ValueError: no adapter joins a pair; the message has the pair and both shapes.
@@ -104,9 +105,17 @@ class FeatureTerm(TeacherTerm):
         return torch.stack(parts).mean(dim=0)
 
     def __repr__(self) -> str:
-        adapt = "" if self.adapt is True else f", adapt={self.adapt and getattr(self.adapt, '__name__', self.adapt)}"
+        adapt = "" if self.adapt is True else f", adapt={self.adapt and _described(self.adapt)}"
         return f"FeatureTerm({self.loss}, {', '.join(map(str, self.pairs))}, {self._settings()}{adapt})"
 
 
 def _at_least_float32(features: Tensor) -> Tensor:
     return features.to(torch.promote_types(features.dtype, torch.float32))
+
+
+def _described(function: Callable[..., nn.Module]) -> str:
+    """In words that are the same in every process, as an address in memory is not."""
+    if isinstance(function, partial):
+        settings = [*map(repr, function.args), *(f"{key}={value!r}" for key, value in function.keywords.items())]
+        return f"{_described(function.func)}({', '.join(settings)})"
+    return getattr(function, "__name__", type(function).__name__)

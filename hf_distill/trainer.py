@@ -6,7 +6,6 @@ import copy
 import inspect
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -36,10 +35,6 @@ from hf_distill.views import ModelView, StepView
 logger = logging.getLogger(__name__)
 
 TeacherLike: TypeAlias = PreTrainedModel | str | Path | Teacher
-Tap: TypeAlias = AbstractContextManager[dict[str, Tensor]]
-
-EXAMPLES_LOOKED_AT = 2
-"""So many examples of the training set show which shapes the features have."""
 
 
 class DistillationTrainer(AdaptingTrainer):
@@ -192,7 +187,7 @@ class DistillationTrainer(AdaptingTrainer):
             wanted = self.distillation_objective.needs(self.teachers, self._progress())
         else:
             wanted = set() if _has_labels(inputs.get("labels")) else self._able_to_answer(inputs)
-        step, outputs = self._look(model, inputs, wanted, features=model.training)
+        step, outputs = self.look(model, inputs, wanted, features=model.training)
         if model.training:
             check_gradient(step.student.features)
             loss = self._training_loss(step, inputs.get(COUNTS), num_items_in_batch)
@@ -200,24 +195,14 @@ class DistillationTrainer(AdaptingTrainer):
             loss = self._evaluation_loss(step, inputs.get(COUNTS))
         return (loss, outputs) if return_outputs else loss
 
-    def _look(
+    def look(
         self, model: nn.Module, inputs: Mapping[str, Any], wanted: Collection[str], features: bool
     ) -> tuple[StepView, Any]:
-        """What the student and the wanted teachers show on a batch, and the student's outputs as they are."""
         teachers = {name: self._ask(name, inputs, features) for name in self.teachers if name in wanted}
         with tapped(model, self.distillation_objective.student_layers() if features else ()) as seen:
             outputs = model(**{key: value for key, value in inputs.items() if key not in self._hidden_from_student})
         student, labels, mask = ModelView(_logits(outputs), seen), inputs.get("labels"), inputs.get("attention_mask")
         return StepView(student, teachers, labels, self._progress(), self._label_loss, mask), outputs
-
-    def first_look(self) -> StepView:
-        batch = self._prepare_inputs(next(self._collated(range(EXAMPLES_LOOKED_AT))))
-        training = self.model.training
-        try:
-            with torch.no_grad():
-                return self._look(self.model.eval(), batch, self.teachers, features=True)[0]
-        finally:
-            self.model.train(training)
 
     def _progress(self) -> float:
         return self.state.global_step / self.state.max_steps if self.state.max_steps > 0 else 0.0
@@ -231,8 +216,7 @@ class DistillationTrainer(AdaptingTrainer):
     def _ask(self, name: str, inputs: Mapping[str, Any], features: bool = False) -> ModelView:
         teacher, own = self.teachers[name], inputs.get(TEACHER_INPUTS, {}).get(name, {})
         layers = self.distillation_objective.teacher_layers(name) if features else ()
-        tap: Tap = nullcontext({}) if teacher.live_model is None else tapped(teacher.live_model, layers)
-        with torch.no_grad(), self.accelerator.autocast(), tap as seen:
+        with torch.no_grad(), self.accelerator.autocast(), tapped(teacher.live_model or nn.Identity(), layers) as seen:
             view = teacher({**inputs, **own})
         order = self._class_orders.get(name)
         return replace(view, logits=view.logits if order is None else view.logits[:, order], features=seen)
@@ -335,11 +319,11 @@ class DistillationTrainer(AdaptingTrainer):
             return {}
         with isolated_randomness():
             total = len(self.train_dataset)
-            batches = list(self._collated(range(0, total, max(total // wanted, 1))[:wanted]))
+            batches = list(self.collated(range(0, total, max(total // wanted, 1))[:wanted]))
         scores = {name: self._score(name, batches) for name in self.teachers}
         return {name: score for name, score in scores.items() if score is not None}
 
-    def _collated(self, rows: range) -> Iterator[dict[str, Any]]:
+    def collated(self, rows: range) -> Iterator[dict[str, Any]]:
         dataset, collator = self.train_dataset, self.data_collator
         if not has_length(dataset):
             dataset = list(islice(dataset, rows.stop))
