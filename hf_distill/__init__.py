@@ -4,7 +4,10 @@ trainer = DistillationTrainer(model=student, teacher_model=teacher, args=args, t
 trainer.train()
 """
 
+from hf_distill.adapters import make_adapter
 from hf_distill.evaluation import compare
+from hf_distill.feature_term import FeatureTerm
+from hf_distill.layers import Pair, uniform_pairs
 from hf_distill.losses import NO_LABEL
 from hf_distill.objective import LabelTerm, LogitTerm, Objective, Term
 from hf_distill.report import DistillationReport
@@ -22,11 +25,13 @@ __all__ = [
     "DistillationTrainer",
     "DistillationTrainingArguments",
     "EnsembleTeacher",
+    "FeatureTerm",
     "LabelTerm",
     "LogitTerm",
     "ModelTeacher",
     "ModelView",
     "Objective",
+    "Pair",
     "Schedule",
     "StepView",
     "Teacher",
@@ -36,8 +41,10 @@ __all__ = [
     "cosine",
     "linear",
     "load_classifier",
+    "make_adapter",
     "public_name",
     "student_from_teacher",
+    "uniform_pairs",
     "warmup",
 ]
 __version__ = "0.1.0"

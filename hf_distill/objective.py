@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hf_distill.schedules import Schedule, as_schedule
 from hf_distill.views import ModelView, StepView
@@ -40,6 +40,27 @@ class Term(ABC):
     def needs(self, names: Collection[str]) -> set[str]:
         """Which of the teachers in ``names`` this term looks at."""
         return set()
+
+    def student_layers(self) -> set[str]:
+        """Paths of the student's modules whose output this term looks at."""
+        return set()
+
+    def teacher_layers(self, name: str) -> set[str]:
+        """Paths of the modules of the teacher called ``name`` whose output this term looks at."""
+        return set()
+
+    def prepare(self, step: StepView) -> None:
+        """Make what must be trained beside the student, from the shapes on some batch."""
+
+    @property
+    def trained(self) -> nn.ModuleDict:
+        """The modules that this term holds. Their weights, if any, learn beside the student and are saved apart."""
+        return nn.ModuleDict({name: held for name, held in vars(self).items() if isinstance(held, nn.Module)})
+
+    @property
+    def may_train(self) -> bool:
+        """Whether anything may have to learn beside the student, as far as can be told before any batch."""
+        return any(parameter.requires_grad for parameter in self.trained.parameters())
 
 
 class LabelTerm(Term):
@@ -71,23 +92,21 @@ class LabelTerm(Term):
         return f"LabelTerm(weight={self.weight}{'' if self.loss is None else f', loss={self.loss}'})"
 
 
-class LogitTerm(Term):
-    """The loss against a teacher's logits.
+class TeacherTerm(Term):
+    """A term that follows a teacher.
 
     Args:
-        loss: A :class:`~hf_distill.losses.PairLoss`, such as ``SoftTargetLoss(4.0)``.
         weight: A number or a schedule.
         teacher: The name of the teacher to follow. May be left out when there is only one.
     """
 
-    def __init__(self, loss: Callable[..., Tensor], weight: float | Schedule = 1.0, teacher: str | None = None) -> None:
+    def __init__(self, weight: float | Schedule = 1.0, teacher: str | None = None) -> None:
         super().__init__(weight)
-        self.loss = loss
         self.teacher = teacher
 
-    def compute(self, step: StepView) -> Tensor:
-        teacher: ModelView = step.teachers[self.teacher or next(iter(step.teachers))]
-        return self.loss(step.student.logits, teacher.logits, labels=step.labels, progress=step.progress)
+    def followed(self, step: StepView) -> ModelView:
+        """What the teacher showed."""
+        return step.teachers[self.teacher or next(iter(step.teachers))]
 
     def check_teachers(self, names: Collection[str]) -> None:
         if not names:
@@ -101,9 +120,29 @@ class LogitTerm(Term):
     def needs(self, names: Collection[str]) -> set[str]:
         return {self.teacher} if self.teacher is not None else set(names)
 
+    def _settings(self) -> str:
+        return f"weight={self.weight}" + (f", teacher={self.teacher!r}" if self.teacher is not None else "")
+
+
+class LogitTerm(TeacherTerm):
+    """The loss against a teacher's logits.
+
+    Args:
+        loss: A :class:`~hf_distill.losses.PairLoss`, such as ``SoftTargetLoss(4.0)``.
+        weight: A number or a schedule.
+        teacher: The name of the teacher to follow. May be left out when there is only one.
+    """
+
+    def __init__(self, loss: Callable[..., Tensor], weight: float | Schedule = 1.0, teacher: str | None = None) -> None:
+        super().__init__(weight, teacher)
+        self.loss = loss
+
+    def compute(self, step: StepView) -> Tensor:
+        logits = self.followed(step).logits
+        return self.loss(step.student.logits, logits, labels=step.labels, progress=step.progress)
+
     def __repr__(self) -> str:
-        named = f", teacher={self.teacher!r}" if self.teacher is not None else ""
-        return f"LogitTerm({self.loss}, weight={self.weight}{named})"
+        return f"LogitTerm({self.loss}, {self._settings()})"
 
 
 class Objective:
@@ -137,13 +176,19 @@ class Objective:
             raise ValueError(f"{sorted(taken)} would overwrite the Trainer's own log entries: choose other term names.")
         self.terms = terms
 
-    def __call__(self, step: StepView) -> dict[str, Tensor]:
+    def __call__(self, step: StepView, features: bool = True) -> dict[str, Tensor]:
         """The weighted loss of each term: ``(B,)``, or a scalar that stands for the mean of the batch.
 
         A term whose weight is 0 at this point of the training is not computed.
+
+        Args:
+            step: What the models showed.
+            features: Whether to compute the terms that look inside the models; without, they are left out.
         """
         parts = {}
         for name, term in self.terms.items():
+            if not features and term.student_layers():
+                continue
             weight = term.weight(step.progress)
             if weight == 0.0:
                 parts[name] = step.student.logits.new_zeros(len(step.student.logits), dtype=torch.float32)
@@ -164,6 +209,29 @@ class Objective:
         """
         for term in self.terms.values():
             term.check_teachers(names)
+
+    def student_layers(self) -> set[str]:
+        """Paths of the student's modules whose output some term looks at."""
+        return {path for term in self.terms.values() for path in term.student_layers()}
+
+    def teacher_layers(self, name: str) -> set[str]:
+        """Paths of the modules of the teacher called ``name`` whose output some term looks at."""
+        return {path for term in self.terms.values() for path in term.teacher_layers(name)}
+
+    def prepare(self, step: StepView) -> None:
+        """Make what must be trained beside the student, from the shapes on some batch."""
+        for term in self.terms.values():
+            term.prepare(step)
+
+    @property
+    def trained(self) -> nn.ModuleDict:
+        """What every term holds, under ``NAME_term``, to be trained and saved beside the student."""
+        return nn.ModuleDict({f"{name}_term": term.trained for name, term in self.terms.items()})
+
+    @property
+    def may_train(self) -> bool:
+        """Whether anything may have to learn beside the student."""
+        return any(term.may_train for term in self.terms.values())
 
     def describe(self) -> dict[str, str]:
         """Each term in words, for ``objective.json`` and the model card."""

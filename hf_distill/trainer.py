@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,13 +18,14 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput, get_last_checkpoint, has_length
 
+from hf_distill.adapting import AdaptingTrainer
 from hf_distill.batches import COUNTS, TEACHER_INPUTS, TeacherCollator, count_examples, mark_repeated
 from hf_distill.components import ComponentLog, EvaluationLoss
 from hf_distill.default_objective import default_objective, label_loss
+from hf_distill.features import check_gradient, tapped
 from hf_distill.labels import SINGLE_LABEL, check_class_labels, class_order, label_names, problem_type
 from hf_distill.losses import NO_LABEL
 from hf_distill.objective import Objective
-from hf_distill.publishing import PublishingTrainer
 from hf_distill.randomness import isolated_randomness
 from hf_distill.teacher_check import check_teacher
 from hf_distill.teachers import Teacher, as_teacher
@@ -34,7 +37,7 @@ logger = logging.getLogger(__name__)
 TeacherLike: TypeAlias = PreTrainedModel | str | Path | Teacher
 
 
-class DistillationTrainer(PublishingTrainer):
+class DistillationTrainer(AdaptingTrainer):
     """A ``transformers.Trainer`` whose student also learns from a teacher.
 
     Every argument of ``Trainer`` works as before, at the same position. The loss is the objective's, summed over the
@@ -48,13 +51,14 @@ class DistillationTrainer(PublishingTrainer):
         *positional: As in ``Trainer``.
         teacher_model: A model, a Hub name or folder, a :class:`~hf_distill.teachers.Teacher`, several of them under
             names, or ``None`` to train without a teacher: the same loop and the same scaling, as a control needs.
-        objective: What to minimise, where ``args.temperature`` and ``args.distillation_weight`` do not say enough.
+        objective: What to minimise, where ``args.temperature`` and ``args.distillation_weight`` do not say enough. It
+            is copied, so that what its adapters and losses learn stays in this trainer.
         **kwargs: As in ``Trainer``.
 
     Raises:
         TypeError: ``args`` are plain ``TrainingArguments``.
         ValueError: teacher, student and settings do not fit; the message names the cure.
-        KeyError: the objective names a teacher, or a teacher a column, that does not exist.
+        KeyError: the objective names a teacher or a module, or a teacher a column, that does not exist.
     """
 
     loss_is_scaled_for_ga = True
@@ -80,7 +84,8 @@ class DistillationTrainer(PublishingTrainer):
         if self.compute_loss_func is not None:
             raise ValueError("compute_loss_func would replace the distillation loss: pass an objective instead.")
         self.model_accepts_loss_kwargs = True  # the loss is scaled here, whatever the student's head would do
-        self._given_objective = objective
+        self._untrained_objective = objective
+        self._given_objective = copy.deepcopy(objective)
         self._default: tuple[tuple[float, float], Objective] | None = None
         self._components = ComponentLog()
         self._evaluated = EvaluationLoss(self.args.device)
@@ -98,6 +103,10 @@ class DistillationTrainer(PublishingTrainer):
             temperature, weight = settings
             self._default = settings, default_objective(self.problem_type, list(self.teachers), temperature, weight)
         return self._default[1]
+
+    def new_objective(self) -> Objective:
+        self._given_objective = copy.deepcopy(self._untrained_objective)
+        return self.distillation_objective
 
     # ---- Construction ----
 
@@ -131,6 +140,7 @@ class DistillationTrainer(PublishingTrainer):
             if teacher.classes is not None:
                 self._class_orders[name] = class_order(classes, teacher.classes)
             teacher.to(self.args.device)
+        self.check_layers()
         known = frozenset(inspect.signature(self.model.forward).parameters)
         shared = frozenset().union(*(teacher.shared_columns for teacher in self.teachers.values()))
         self._hidden_from_student = (shared - known) | {"labels", TEACHER_INPUTS, COUNTS}
@@ -173,19 +183,26 @@ class DistillationTrainer(PublishingTrainer):
         Returns:
             A scalar, scaled such that its sum over micro-batches, averaged over processes, is the mean over examples.
         """
-        labels = inputs.get("labels")
         if model.training:
             wanted = self.distillation_objective.needs(self.teachers, self._progress())
         else:
-            wanted = set() if _has_labels(labels) else self._able_to_answer(inputs)
-        teachers = {name: self._ask(name, inputs) for name in self.teachers if name in wanted}
-        outputs = model(**{key: value for key, value in inputs.items() if key not in self._hidden_from_student})
-        step = StepView(ModelView(_logits(outputs)), teachers, labels, self._progress(), self._label_loss)
+            wanted = set() if _has_labels(inputs.get("labels")) else self._able_to_answer(inputs)
+        step, outputs = self.look(model, inputs, wanted, features=model.training)
         if model.training:
+            check_gradient(step.student.features)
             loss = self._training_loss(step, inputs.get(COUNTS), num_items_in_batch)
         else:
             loss = self._evaluation_loss(step, inputs.get(COUNTS))
         return (loss, outputs) if return_outputs else loss
+
+    def look(
+        self, model: nn.Module, inputs: Mapping[str, Any], wanted: Collection[str], features: bool
+    ) -> tuple[StepView, Any]:
+        teachers = {name: self._ask(name, inputs, features) for name in self.teachers if name in wanted}
+        with tapped(model, self.distillation_objective.student_layers() if features else ()) as seen:
+            outputs = model(**{key: value for key, value in inputs.items() if key not in self._hidden_from_student})
+        student, labels, mask = ModelView(_logits(outputs), seen), inputs.get("labels"), inputs.get("attention_mask")
+        return StepView(student, teachers, labels, self._progress(), self._label_loss, mask), outputs
 
     def _progress(self) -> float:
         return self.state.global_step / self.state.max_steps if self.state.max_steps > 0 else 0.0
@@ -196,12 +213,13 @@ class DistillationTrainer(PublishingTrainer):
         able = {name for name, teacher in self.teachers.items() if not teacher.raw_columns or name in made}
         return able if len(able) == len(self.teachers) else set()
 
-    def _ask(self, name: str, inputs: Mapping[str, Any]) -> ModelView:
-        own = inputs.get(TEACHER_INPUTS, {}).get(name, {})
-        with torch.no_grad(), self.accelerator.autocast():
-            view = self.teachers[name]({**inputs, **own})
+    def _ask(self, name: str, inputs: Mapping[str, Any], features: bool = False) -> ModelView:
+        teacher, own = self.teachers[name], inputs.get(TEACHER_INPUTS, {}).get(name, {})
+        layers = self.distillation_objective.teacher_layers(name) if features else ()
+        with torch.no_grad(), self.accelerator.autocast(), tapped(teacher.live_model or nn.Identity(), layers) as seen:
+            view = teacher({**inputs, **own})
         order = self._class_orders.get(name)
-        return view if order is None else ModelView(view.logits[:, order])
+        return replace(view, logits=view.logits if order is None else view.logits[:, order], features=seen)
 
     def _training_loss(self, step: StepView, counts: Tensor | None, examples: int | Tensor | None) -> Tensor:
         parts = self.distillation_objective(step)
@@ -217,7 +235,8 @@ class DistillationTrainer(PublishingTrainer):
                 "There is nothing to learn from: no labels in the batch, and no teacher with a weight > 0. Name the "
                 "label column `labels`, or pass a teacher_model."
             )
-        return means.sum()
+        # Where only features count, this tells the other processes that the layers above them have no gradient.
+        return means.sum() + (0 * step.student.logits.sum() if step.student.features else 0)
 
     def _evaluation_loss(self, step: StepView, counts: Tensor | None) -> Tensor:
         """The mean over this batch; what the whole set says is added up in ``self._evaluated``."""
@@ -226,10 +245,11 @@ class DistillationTrainer(PublishingTrainer):
         if labels is not None and _has_labels(labels):
             labelled = torch.ne(labels, NO_LABEL).reshape(len(labels), -1).any(dim=-1) * counts
             return self._evaluated.add_labelled((self._label_loss(logits, labels) * counts).sum(), labelled.sum())
-        if not step.teachers:
+        parts = self.distillation_objective(step, features=False) if step.teachers else {}
+        if not parts:
             return logits.new_zeros((), dtype=torch.float32)
-        parts = torch.stack([part.expand(len(logits)) for part in self.distillation_objective(step).values()])
-        return self._evaluated.add_taught((parts.sum(dim=0) * counts).sum(), counts.sum())
+        rows = torch.stack([part.expand(len(logits)) for part in parts.values()])
+        return self._evaluated.add_taught((rows.sum(dim=0) * counts).sum(), counts.sum())
 
     def evaluation_loop(
         self, dataloader: DataLoader[Any], description: str, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
@@ -299,12 +319,14 @@ class DistillationTrainer(PublishingTrainer):
             return {}
         with isolated_randomness():
             total = len(self.train_dataset)
-            batches = list(self._collated(range(0, total, max(total // wanted, 1))[:wanted]))
+            batches = list(self.collated(range(0, total, max(total // wanted, 1))[:wanted]))
         scores = {name: self._score(name, batches) for name in self.teachers}
         return {name: score for name, score in scores.items() if score is not None}
 
-    def _collated(self, rows: range) -> Iterator[dict[str, Any]]:
+    def collated(self, rows: range) -> Iterator[dict[str, Any]]:
         dataset, collator = self.train_dataset, self.data_collator
+        if not has_length(dataset):
+            dataset = list(islice(dataset, rows.stop))
         if isinstance(dataset, Dataset):
             dataset = self._remove_unused_columns(dataset)
         else:

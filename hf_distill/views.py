@@ -14,9 +14,11 @@ class ModelView:
 
     Args:
         logits: ``(B, C)``, unnormalised scores, in the student's class order.
+        features: What the modules that an objective asked for put out, under their paths.
     """
 
     logits: Tensor
+    features: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class StepView:
             ``-100`` means that the example has no label. ``None`` when the batch has no labels at all.
         progress: How much of the training lies behind, from 0.0 to 1.0.
         label_loss: The task's own loss, ``(logits, labels) -> (B,)``: what the student's head would compute.
+        mask: ``(B, L)``, 1 where a token of the student's input counts; ``None`` where there are no tokens.
     """
 
     student: ModelView
@@ -37,3 +40,4 @@ class StepView:
     labels: Tensor | None = None
     progress: float = 0.0
     label_loss: Callable[[Tensor, Tensor], Tensor] | None = None
+    mask: Tensor | None = None

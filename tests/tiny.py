@@ -66,11 +66,11 @@ def vit(labels: int = 3, seed: int = 0) -> PreTrainedModel:
     return ViTForImageClassification(config)
 
 
-def resnet(labels: int = 3, seed: int = 0) -> PreTrainedModel:
+def resnet(labels: int = 3, seed: int = 0, width: int = 8) -> PreTrainedModel:
     """A ResNet with frozen batch normalisation: with moving statistics its gradient depends on the micro-batch."""
     set_seed(seed)
     config = ResNetConfig(
-        embedding_size=4, hidden_sizes=[8], depths=[1], layer_type="basic", num_labels=labels, hidden_act="relu"
+        embedding_size=4, hidden_sizes=[width], depths=[1], layer_type="basic", num_labels=labels, hidden_act="relu"
     )
     model = ResNetForImageClassification(config)
     for module in model.modules():

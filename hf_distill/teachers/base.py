@@ -22,12 +22,14 @@ class Teacher(ABC):
             where neither is known.
         shared_columns: Columns it reads as the student's collator made them, ``token_type_ids`` for instance.
         raw_columns: Columns it reads from the rows themselves, before any collator, through :meth:`collate`.
+        live_model: The model that it runs on a batch, into which a feature term may look; ``None`` where there is none.
     """
 
     name: str
     classes: Sequence[str] | int | None = None
     shared_columns: frozenset[str] = frozenset()
     raw_columns: frozenset[str] = frozenset()
+    live_model: nn.Module | None = None
 
     @abstractmethod
     def __call__(self, inputs: Mapping[str, Any]) -> ModelView:

@@ -60,6 +60,7 @@ class ModelTeacher(Teacher):
         if text_columns and self.tokenizer is None:
             raise ValueError("A teacher that reads text columns needs its tokenizer: pass processing_class=TOKENIZER.")
         self.model.requires_grad_(False).eval()
+        self.live_model = self.model
         self.name = public_name(getattr(self.model.config, "_name_or_path", "") or type(self.model).__name__)
         self.classes = label_names(self.model.config) or self.model.config.num_labels
         self.text_columns = tuple(text_columns)

@@ -1,0 +1,183 @@
+"""Training what learns beside the student and is thrown away after: adapters, and losses with weights."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from hf_distill.features import check_checkpointing, find_module
+from hf_distill.objective import Objective
+from hf_distill.publishing import PublishingTrainer
+from hf_distill.randomness import isolated_randomness
+from hf_distill.views import StepView
+
+ADAPTERS_FILE = "_adapters.safetensors"
+"""In every checkpoint of a training with adapters, and nowhere else; the Hub is never sent a file named ``_*``."""
+
+EXAMPLES_LOOKED_AT = 2
+"""So many examples of the training set show which shapes the features have."""
+
+
+class AdaptingTrainer(PublishingTrainer):
+    """The part of :class:`~hf_distill.DistillationTrainer` that trains what learns beside the student.
+
+    ``Trainer`` knows only the student. What an objective holds besides has to be put into its optimizer, averaged over
+    processes, clipped together with the student's gradient, cleared after each step, saved and restored.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._beside: nn.ModuleDict | None = None
+        self._cleared_at: int | None = None
+        super().__init__(*args, **kwargs)
+
+    @abstractmethod
+    def look(
+        self, model: nn.Module, inputs: Mapping[str, Any], wanted: Collection[str], features: bool
+    ) -> tuple[StepView, Any]:
+        """What the student and the wanted teachers show on a batch, and the student's outputs as they are."""
+
+    @abstractmethod
+    def collated(self, rows: range) -> Iterator[dict[str, Any]]:
+        """Batches made of these rows of the training set."""
+
+    @abstractmethod
+    def new_objective(self) -> Objective:
+        """The objective as it was given, with nothing learned yet, to be used from now on."""
+
+    def check_layers(self) -> None:
+        """Refuse an objective that looks inside the models where that cannot work.
+
+        Raises:
+            KeyError: a model has no module at a path.
+            ValueError: a teacher is no live model, or the training is spread in a way that hides the features.
+        """
+        objective = self.distillation_objective
+        for path in objective.student_layers():
+            find_module(self.model, path)
+        for name, teacher in self.teachers.items():
+            for path in objective.teacher_layers(name):
+                if teacher.live_model is None:
+                    raise ValueError(
+                        f"Teacher {teacher.name!r} has answers but no layers, and the objective looks at its {path!r}. "
+                        "Pass the teacher as a model, or leave the feature terms out."
+                    )
+                find_module(teacher.live_model, path)
+        if objective.student_layers() and self.args.n_gpu > 1:
+            raise ValueError(
+                "Features cannot be collected from copies of the student in one process. Start one process a GPU, with "
+                "torchrun --nproc_per_node, or show one GPU: CUDA_VISIBLE_DEVICES=0."
+            )
+        if objective.may_train and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            raise ValueError(
+                "Adapters and losses with weights cannot be trained under FSDP or DeepSpeed yet. Use plain data "
+                "parallelism with torchrun; or FeatureTerm(..., adapt=False) where student and teacher agree in shape."
+            )
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Optimizer:
+        """As in ``Trainer``; what learns beside the student is made first and learns at the same rate."""
+        if self.distillation_objective.student_layers():
+            check_checkpointing(self.model)
+        if self.optimizer is None or self._beside is None:
+            self._beside = self._made()
+        self._cleared_at = None
+        optimizer: Optimizer = super().create_optimizer(*args, **kwargs)
+        known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        new = [parameter for parameter in self._learning() if id(parameter) not in known]
+        for decay, chosen in (
+            (self.args.weight_decay, [parameter for parameter in new if parameter.dim() > 1]),
+            (0.0, [parameter for parameter in new if parameter.dim() <= 1]),
+        ):
+            if chosen:
+                optimizer.add_param_group({"params": chosen, "weight_decay": decay})
+        return optimizer
+
+    def _made(self) -> nn.ModuleDict:
+        objective = self.new_objective()
+        with isolated_randomness():
+            if objective.may_train and objective.student_layers():
+                step = self.first_look()
+                self._check_tokens(step)
+                torch.manual_seed(self.args.seed)  # the same on every process
+                objective.prepare(step)
+        return objective.trained.to(self.args.device).train()
+
+    def first_look(self) -> StepView:
+        """What the models show on the first examples of the training set, with all features and without gradient."""
+        batch = self._prepare_inputs(next(self.collated(range(EXAMPLES_LOOKED_AT))))
+        training = self.model.training
+        try:
+            with torch.no_grad():
+                return self.look(self.model.eval(), batch, self.teachers, features=True)[0]
+        finally:
+            self.model.train(training)
+
+    def _check_tokens(self, step: StepView) -> None:
+        """Refuse a teacher that cuts the text into other tokens than the student, where tokens are compared."""
+        for name, view in step.teachers.items():
+            for path, feature in view.features.items():
+                if step.mask is not None and self.teachers[name].raw_columns and feature.dim() == 3:
+                    raise ValueError(
+                        f"Teacher {self.teachers[name].name!r} reads tokens of its own, so that its {path!r} does not "
+                        "lie beside the student's tokens. Look at modules with one vector an example, as a pooler."
+                    )
+
+    def _learning(self) -> list[nn.Parameter]:
+        everything = () if self._beside is None else self._beside.parameters()
+        return [parameter for parameter in everything if parameter.requires_grad]
+
+    def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        """As in ``Trainer``, with gradients beside the student cleared before a step and averaged at its end."""
+        learning = self._learning()
+        if self._cleared_at != self.state.global_step:
+            self._cleared_at = self.state.global_step
+            for parameter in learning:
+                parameter.grad = None
+        loss: Tensor = super().training_step(model, *args, **kwargs)
+        if self.accelerator.sync_gradients and self.accelerator.num_processes > 1:
+            for parameter in learning:
+                if parameter.grad is not None:
+                    parameter.grad = self.accelerator.reduce(parameter.grad, reduction="mean")
+        return loss
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        return super()._clip_grad_norm(self._with_beside(model))
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        return super()._get_grad_norm(self._with_beside(model), grad_norm=grad_norm)
+
+    def _with_beside(self, model: nn.Module) -> nn.Module:
+        return nn.ModuleList([model, self._beside]) if self._beside is not None and self._learning() else model
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        folder = Path(output_dir or self.args.output_dir)
+        is_checkpoint = folder.name.startswith(f"{PREFIX_CHECKPOINT_DIR}-")
+        if self.args.should_save and is_checkpoint and self._beside is not None and self._beside.state_dict():
+            safetensors.torch.save_model(self._beside, str(folder / ADAPTERS_FILE))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        self._restore(checkpoint)  # first, because its message says more than the optimizer's
+        super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        self._restore(self.state.best_model_checkpoint)
+
+    def _restore(self, checkpoint: str | None) -> None:
+        if checkpoint is None or self._beside is None or not self._beside.state_dict():
+            return
+        file = Path(checkpoint) / ADAPTERS_FILE
+        if not file.is_file():
+            raise ValueError(
+                f"{checkpoint} was saved by a training without adapters, and this objective has some. Go on with the "
+                "objective that it was trained with, or start anew from its weights."
+            )
+        safetensors.torch.load_model(self._beside, str(file))

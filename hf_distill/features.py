@@ -1,0 +1,135 @@
+"""What a model computes inside: the outputs of its modules, by path, during one forward pass."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def tapped(model: nn.Module, paths: Collection[str]) -> Iterator[dict[str, Tensor]]:
+    """Collect what some modules put out while the model runs once inside the block.
+
+    The hooks are gone when the block ends, also after an error. A student's features carry its gradient; around a
+    teacher, use ``torch.no_grad()``. Of a module that puts out several things, the first tensor is taken.
+
+    Args:
+        model: Any module, also one wrapped for several processes or compiled.
+        paths: Where the modules stand in it, as in ``model.named_modules()``: ``bert.encoder.layer.0``.
+
+    Yields:
+        A dict that the forward pass fills: the output of each module under its path.
+
+    Raises:
+        KeyError: there is no such module; the message names the nearest.
+        ValueError: a module did not run exactly once, or puts out no tensor, or what it put out was changed afterwards.
+
+    Example:
+        >>> import torch
+        >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+        >>> with tapped(model, ["0"]) as features:
+        ...     _ = model(torch.zeros(1, 2))
+        >>> features["0"].shape
+        torch.Size([1, 3])
+    """
+    features: dict[str, Tensor] = {}
+    versions: dict[str, int] = {}
+
+    def keep(path: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if path in features:
+                raise ValueError(
+                    f"Module {path!r} runs more than once in a forward pass, so that it has no single output. Choose "
+                    "a module that runs once, such as the one around it."
+                )
+            features[path] = first_tensor(output, path)
+            versions[path] = features[path]._version
+
+        return hook
+
+    handles = []
+    try:
+        for path in sorted(set(paths)):
+            handles.append(find_module(model, path).register_forward_hook(keep(path)))
+        yield features
+    finally:
+        for handle in handles:
+            handle.remove()
+    for path in paths:
+        if path not in features:
+            raise ValueError(
+                f"Module {path!r} did not run in the forward pass. Choose one that does; and if the model is compiled, "
+                "leave torch_compile off, for compiled code does not see the hooks."
+            )
+        if features[path]._version != versions[path]:
+            raise ValueError(
+                f"The output of module {path!r} is changed in place by a later module, as nn.ReLU(inplace=True) does, "
+                "so what was collected is not what the module put out. Choose that later module."
+            )
+
+
+def find_module(model: nn.Module, path: str) -> nn.Module:
+    """The module at a path, whatever the model is wrapped in.
+
+    Raises:
+        KeyError: there is none; the message names the nearest.
+    """
+    inner: Any = model
+    while isinstance(inner, nn.Module):
+        try:
+            return inner.get_submodule(path)
+        except AttributeError:
+            # DistributedDataParallel, or torch.compile
+            inner = getattr(inner, "module", None) or getattr(inner, "_orig_mod", None)
+    known = [re.sub(r"^((module|_orig_mod)\.)+", "", name) for name, _ in model.named_modules() if name]
+    close = difflib.get_close_matches(path, known, n=3, cutoff=0.4) or known[:3]
+    raise KeyError(f"There is no module {path!r}; did you mean {' or '.join(map(repr, close))}?")
+
+
+def first_tensor(output: Any, path: str) -> Tensor:
+    """A module's output, or the first tensor in it where it is a tuple or a ``ModelOutput``.
+
+    Raises:
+        ValueError: there is none.
+    """
+    values = output.values() if isinstance(output, Mapping) else output if isinstance(output, (tuple, list)) else ()
+    found = next((value for value in (output, *values) if isinstance(value, Tensor)), None)
+    if found is None:
+        raise ValueError(f"Module {path!r} puts out no tensor but {type(output).__name__}: choose another module.")
+    return found
+
+
+def check_checkpointing(model: nn.Module) -> None:
+    """Refuse activation checkpointing of the reentrant kind, behind which a collected feature has no gradient.
+
+    Raises:
+        ValueError: it is on.
+    """
+    for module in model.modules():
+        function = getattr(module, "_gradient_checkpointing_func", None)
+        kind = getattr(function, "keywords", {}).get("use_reentrant")
+        if getattr(module, "gradient_checkpointing", False) and kind is not False:
+            raise ValueError(
+                "Reentrant activation checkpointing cuts the gradient of features off, without a word. Use "
+                'gradient_checkpointing_kwargs={"use_reentrant": False}, or leave gradient_checkpointing off.'
+            )
+
+
+def check_gradient(features: Mapping[str, Tensor]) -> None:
+    """Refuse features of the student through which nothing can be learned.
+
+    Raises:
+        ValueError: one has no gradient, although gradients are on.
+    """
+    dead = sorted(path for path, feature in features.items() if not feature.requires_grad)
+    if dead and torch.is_grad_enabled():
+        raise ValueError(
+            f"No gradient reaches the student through {dead}: all weights up to there are frozen, or activation "
+            "checkpointing hides them. Choose a later module, or let them learn."
+        )
