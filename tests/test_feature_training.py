@@ -33,7 +33,17 @@ from hf_distill import (
     make_adapter,
 )
 from hf_distill.adapting import ADAPTERS_FILE
-from hf_distill.losses import SoftTargetLoss
+from hf_distill.losses import (
+    AttentionTransferLoss,
+    FeatureLoss,
+    HintLoss,
+    ProbabilisticTransferLoss,
+    RelationalLoss,
+    ReviewLoss,
+    SimilarityPreservingLoss,
+    SoftTargetLoss,
+    VariationalInformationLoss,
+)
 
 FIRST = Pair(LAYER.format(0), LAYER.format(1))
 
@@ -65,6 +75,38 @@ def hinted(
         teacher_model=tiny.bert(layers=4, seed=1, hidden_size=24) if teacher is None else teacher,
         objective=Objective(ce=LabelTerm(), hint=term or FeatureTerm(FeatureMSE(), FIRST)),
     )
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        AttentionTransferLoss(),
+        HintLoss(),
+        ProbabilisticTransferLoss(),
+        RelationalLoss(),
+        ReviewLoss(),
+        SimilarityPreservingLoss(),
+        VariationalInformationLoss(channels=8),
+    ],
+    ids=repr,
+)
+def test_every_loss_between_features_is_learned_from(loss: FeatureLoss, tmp_path: Path) -> None:
+    """The maps of two ResNets come closer to each other with the feature term alone, dropout and labels aside."""
+    adapt = partial(make_adapter, batch_norm=False)
+    term = FeatureTerm(loss, Pair(STAGE, STAGE), adapt=adapt)
+    trainer = DistillationTrainer(
+        tiny.resnet(),
+        tiny.arguments(tmp_path, max_steps=30, learning_rate=3e-3, per_device_train_batch_size=36),
+        train_dataset=tiny.dataset("resnet"),
+        teacher_model=tiny.resnet(seed=1),
+        objective=Objective(hint=term),
+    )
+    trainer.train()
+    values = [entry["hint"] for entry in trainer.state.log_history if "hint" in entry]
+    assert values[-1] < 0.9 * values[0]
+    for name, parameter in trainer.distillation_objective.trained.named_parameters():
+        if "loss" in name:
+            assert not torch.equal(parameter.cpu(), dict(loss.named_parameters())[name.rpartition(".")[2]])
 
 
 # ---- Gradients ----
