@@ -20,7 +20,7 @@ from hf_distill.randomness import isolated_randomness
 from hf_distill.views import StepView
 
 ADAPTERS_FILE = "_adapters.safetensors"
-"""In every checkpoint of a training with adapters, and nowhere else; the Hub is never sent a file named ``_*``."""
+"""In every checkpoint of a training with adapters, and nowhere else: it is pushed only where whole checkpoints are."""
 
 EXAMPLES_LOOKED_AT = 2
 """So many examples of the training set show which shapes the features have."""
@@ -91,6 +91,11 @@ class AdaptingTrainer(PublishingTrainer):
         optimizer: Optimizer = super().create_optimizer(*args, **kwargs)
         known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
         new = [parameter for parameter in self._learning() if id(parameter) not in known]
+        if new and self.lr_scheduler is not None and not self._created_lr_scheduler:
+            raise ValueError(
+                "The scheduler in optimizers=(optimizer, scheduler) was made before the adapters, and does not know "
+                "them. Pass optimizers=(optimizer, None) and let lr_scheduler_type make it, or leave adapters out."
+            )
         for decay, chosen in (
             (self.args.weight_decay, [parameter for parameter in new if parameter.dim() > 1]),
             (0.0, [parameter for parameter in new if parameter.dim() <= 1]),
@@ -102,7 +107,7 @@ class AdaptingTrainer(PublishingTrainer):
     def _made(self) -> nn.ModuleDict:
         objective = self.new_objective()
         with isolated_randomness():
-            if objective.may_train and objective.student_layers():
+            if objective.student_layers():
                 step = self.first_look()
                 self._check_tokens(step)
                 torch.manual_seed(self.args.seed)  # the same on every process

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import Trainer
 
 from hf_distill.environment import library_versions
-from hf_distill.labels import label_names
+from hf_distill.labels import LABEL_COLUMNS, label_names
 from hf_distill.losses import NO_LABEL
 from hf_distill.model_card import TASK_NAMES, CardFacts, TeacherFacts, hub_id, sources
 from hf_distill.teachers import Teacher
@@ -111,7 +111,7 @@ def _examples(rows: Any) -> dict[str, int]:
     """How many training examples there are, and how many of them have no label, where that can be told at once."""
     if not isinstance(rows, Dataset):
         return {}
-    column = next((name for name in ("labels", "label") if name in rows.column_names), None)  # as collators know them
+    column = next((name for name in LABEL_COLUMNS if name in rows.column_names), None)
     if column is None or not len(rows):
         return {"training examples": len(rows), "of them without a label": len(rows)}
     labels = np.asarray(rows.with_format("numpy")[column][:]).reshape(len(rows), -1)

@@ -29,8 +29,8 @@ class FeatureTerm(TeacherTerm):
         *pairs: Which module of the student learns from which of the teacher's, at least one.
         weight: A number or a schedule.
         teacher: The name of the teacher to follow. May be left out when there is only one.
-        adapt: ``True`` for :func:`~hf_distill.adapters.make_adapter`; ``False`` for a loss that takes different shapes;
-            or a function that makes a module from the two shapes.
+        adapt: ``True`` for :func:`~hf_distill.adapters.make_adapter`; ``False`` for none; or a function that makes a
+            module from the two shapes. Left out, a loss gets adapters if it ``needs_same_shape``.
 
     Raises:
         ValueError: there is no pair.
@@ -51,7 +51,7 @@ class FeatureTerm(TeacherTerm):
         *pairs: Pair,
         weight: float | Schedule = 1.0,
         teacher: str | None = None,
-        adapt: bool | Callable[[Sequence[int], Sequence[int]], nn.Module] = True,
+        adapt: bool | Callable[[Sequence[int], Sequence[int]], nn.Module] | None = None,
     ) -> None:
         super().__init__(weight, teacher)
         if not pairs or not all(isinstance(pair, Pair) for pair in pairs):
@@ -60,8 +60,12 @@ class FeatureTerm(TeacherTerm):
             )
         self.loss = loss
         self.pairs = pairs
-        self.adapt = adapt
+        self.adapt = self._usually_adapted if adapt is None else adapt
         self.adapters = nn.ModuleList()
+
+    @property
+    def _usually_adapted(self) -> bool:
+        return bool(getattr(self.loss, "needs_same_shape", True))
 
     def student_layers(self) -> set[str]:
         return {pair.student for pair in self.pairs}
@@ -105,7 +109,8 @@ class FeatureTerm(TeacherTerm):
         return torch.stack(parts).mean(dim=0)
 
     def __repr__(self) -> str:
-        adapt = "" if self.adapt is True else f", adapt={self.adapt and _described(self.adapt)}"
+        said = self.adapt is not self._usually_adapted
+        adapt = f", adapt={_described(self.adapt)}" if said else ""
         return f"FeatureTerm({self.loss}, {', '.join(map(str, self.pairs))}, {self._settings()}{adapt})"
 
 
@@ -113,8 +118,10 @@ def _at_least_float32(features: Tensor) -> Tensor:
     return features.to(torch.promote_types(features.dtype, torch.float32))
 
 
-def _described(function: Callable[..., nn.Module]) -> str:
+def _described(function: bool | Callable[..., nn.Module]) -> str:
     """In words that are the same in every process, as an address in memory is not."""
+    if isinstance(function, bool):
+        return str(function)
     if isinstance(function, partial):
         settings = [*map(repr, function.args), *(f"{key}={value!r}" for key, value in function.keywords.items())]
         return f"{_described(function.func)}({', '.join(settings)})"

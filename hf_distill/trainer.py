@@ -5,15 +5,16 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput, get_last_checkpoint, has_length
@@ -24,7 +25,7 @@ from hf_distill.components import ComponentLog, EvaluationLoss
 from hf_distill.default_objective import default_objective, label_loss
 from hf_distill.features import check_gradient, tapped
 from hf_distill.labels import SINGLE_LABEL, check_class_labels, class_order, label_names, problem_type
-from hf_distill.losses import NO_LABEL
+from hf_distill.losses import NO_LABEL, LabelLoss
 from hf_distill.objective import Objective
 from hf_distill.randomness import isolated_randomness
 from hf_distill.teacher_check import check_teacher
@@ -83,9 +84,8 @@ class DistillationTrainer(AdaptingTrainer):
         self._signature_columns: list[str] | None
         if self.compute_loss_func is not None:
             raise ValueError("compute_loss_func would replace the distillation loss: pass an objective instead.")
-        self.model_accepts_loss_kwargs = True  # the loss is scaled here, whatever the student's head would do
-        self._untrained_objective = objective
-        self._given_objective = copy.deepcopy(objective)
+        self._given_objective = objective
+        self._working_objective = copy.deepcopy(objective)
         self._default: tuple[tuple[float, float], Objective] | None = None
         self._components = ComponentLog()
         self._evaluated = EvaluationLoss(self.args.device)
@@ -95,8 +95,9 @@ class DistillationTrainer(AdaptingTrainer):
     @property
     def distillation_objective(self) -> Objective:
         """What is minimised. Without an explicit objective it follows ``args``, also while a search changes them."""
-        if self._given_objective is not None:
-            return self._given_objective
+        if self._working_objective is not None:
+            _check_settings_agree(self.args, self._working_objective)  # a search may have changed them
+            return self._working_objective
         settings = (self.args.temperature, self.args.distillation_weight)
         if self._default is None or self._default[0] != settings:
             check_settings(*settings)
@@ -105,7 +106,7 @@ class DistillationTrainer(AdaptingTrainer):
         return self._default[1]
 
     def new_objective(self) -> Objective:
-        self._given_objective = copy.deepcopy(self._untrained_objective)
+        self._working_objective = copy.deepcopy(self._given_objective)
         return self.distillation_objective
 
     # ---- Construction ----
@@ -113,17 +114,23 @@ class DistillationTrainer(AdaptingTrainer):
     def _prepare_task(self) -> None:
         rows = self.train_dataset
         with isolated_randomness():
-            example = rows[0] if rows is not None and has_length(rows) and len(rows) else None
-        self.problem_type = problem_type(self.model.config, example if isinstance(example, Mapping) else None)
-        self.model.config.problem_type = self.problem_type  # as the student's own head would note it
+            examples = map(_first_row, (rows, *_sets(self.eval_dataset)))
+            example = next((example for example in examples if example is not None), None)
+        self.problem_type = problem_type(self.model.config, example)
+        self._task_was_seen = example is not None
+        if self._task_was_seen:
+            self.model.config.problem_type = self.problem_type  # as the student's own head would note it
         if self.problem_type == SINGLE_LABEL:
             check_class_labels(rows, self.model.config.num_labels)
-        self._label_loss = label_loss(self.problem_type, self.args.label_smoothing_factor)
+
+    @property
+    def _label_loss(self) -> LabelLoss:
+        return label_loss(self.problem_type, self.args.label_smoothing_factor)
 
     def call_model_init(self, trial: Any = None) -> PreTrainedModel:
         """A fresh student, told the kind of task as the first one was."""
         model: PreTrainedModel = super().call_model_init(trial)
-        if hasattr(self, "problem_type"):
+        if getattr(self, "_task_was_seen", False):  # not yet when Trainer makes the first one
             model.config.problem_type = self.problem_type
         return model
 
@@ -141,11 +148,16 @@ class DistillationTrainer(AdaptingTrainer):
                 self._class_orders[name] = class_order(classes, teacher.classes)
             teacher.to(self.args.device)
         self.check_layers()
-        known = frozenset(inspect.signature(self.model.forward).parameters)
+        known = self._student_columns()
         shared = frozenset().union(*(teacher.shared_columns for teacher in self.teachers.values()))
         self._hidden_from_student = (shared - known) | {"labels", TEACHER_INPUTS, COUNTS}
         if any(teacher.raw_columns for teacher in self.teachers.values()):
             self.data_collator = TeacherCollator(self.data_collator, self.teachers, known)
+
+    def _student_columns(self) -> frozenset[str]:
+        """What the student's ``forward`` names, that of the model inside where an adapter library wraps it."""
+        inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        return frozenset(inspect.signature(inner.forward).parameters)
 
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
@@ -160,10 +172,15 @@ class DistillationTrainer(AdaptingTrainer):
         self, epoch_iterator: Iterator[Mapping[str, Any]], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Any]], int | Tensor]:
         """The micro-batches of one optimizer step, and how many examples all processes hold in them."""
-        whole = has_length(self.train_dataset) and not self.args.dataloader_drop_last
-        size = len(self.train_dataset) if whole else None
-        batches = [mark_repeated(batch, self.accelerator, size) for batch in islice(epoch_iterator, num_batches)]
+        rows = None if _shares_out_unevenly(self.args) else self.train_dataset
+        batches = [self._marked(batch, rows) for batch in islice(epoch_iterator, num_batches)]
         return batches, count_examples(batches, self.accelerator)
+
+    def _marked(self, batch: Mapping[str, Any], rows: Any) -> dict[str, Any]:
+        """The batch with its repeated examples marked, where the loader of these rows repeats some at their end."""
+        fills_up = self.accelerator.even_batches and not self.args.dataloader_drop_last
+        size = len(rows) if fills_up and rows is not None and has_length(rows) else None
+        return mark_repeated(batch, self.accelerator, size)
 
     def compute_loss(
         self,
@@ -225,18 +242,20 @@ class DistillationTrainer(AdaptingTrainer):
         parts = self.distillation_objective(step)
         size = len(step.student.logits)
         # A scalar part is a mean over the batch; every other part has one value an example.
-        rows = {name: part.expand(size) if part.dim() == 0 else part for name, part in parts.items()}
+        rows = {name: _one_per_example(name, part, size) for name, part in parts.items()}
         sums = torch.stack([row.sum() if counts is None else (row * counts).sum() for row in rows.values()])
         # The gradient of several processes is their mean, so each one's share is multiplied by their number.
         means = sums / size if examples is None else sums * (self.accelerator.num_processes / examples)
         self._components.add(tuple(parts), means.detach(), self.state.global_step)
-        if not means.requires_grad:
+        terms = self.distillation_objective.terms.values()
+        if not means.requires_grad and all(term.weight.is_constant for term in terms):
             raise ValueError(
                 "There is nothing to learn from: no labels in the batch, and no teacher with a weight > 0. Name the "
                 "label column `labels`, or pass a teacher_model."
             )
-        # Where only features count, this tells the other processes that the layers above them have no gradient.
-        return means.sum() + (0 * step.student.logits.sum() if step.student.features else 0)
+        # Where only features count, or no term does yet, this gives the layers above them a gradient of 0.
+        lacking = step.student.features or not means.requires_grad
+        return means.sum() + (0 * step.student.logits.sum() if lacking else 0)
 
     def _evaluation_loss(self, step: StepView, counts: Tensor | None) -> Tensor:
         """The mean over this batch; what the whole set says is added up in ``self._evaluated``."""
@@ -248,7 +267,7 @@ class DistillationTrainer(AdaptingTrainer):
         parts = self.distillation_objective(step, features=False) if step.teachers else {}
         if not parts:
             return logits.new_zeros((), dtype=torch.float32)
-        rows = torch.stack([part.expand(len(logits)) for part in parts.values()])
+        rows = torch.stack([_one_per_example(name, part, len(logits)) for name, part in parts.items()])
         return self._evaluated.add_taught((rows.sum(dim=0) * counts).sum(), counts.sum())
 
     def evaluation_loop(
@@ -272,8 +291,7 @@ class DistillationTrainer(AdaptingTrainer):
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Loss, logits and labels of a batch. Nothing else that the model puts out is gathered."""
         rows = getattr(self.callback_handler.eval_dataloader, "dataset", None)
-        size = len(rows) if rows is not None and has_length(rows) else None
-        inputs = self._prepare_inputs(mark_repeated(inputs, self.accelerator, size))
+        inputs = self._prepare_inputs(self._marked(inputs, rows))
         labels = inputs.get("labels")
         with torch.no_grad(), self.compute_loss_context_manager():
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
@@ -295,9 +313,13 @@ class DistillationTrainer(AdaptingTrainer):
 
     # ---- Before training ----
 
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Optimizer:
+        """As in ``Trainer``. A training begins here, also where it begins again with smaller batches."""
+        self._components = ComponentLog()
+        return super().create_optimizer(*args, **kwargs)
+
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train as ``Trainer`` does, after scoring the teachers and comparing the settings with the checkpoint's."""
-        self._components = ComponentLog()
         last = get_last_checkpoint(self.args.output_dir) if resume_from_checkpoint is True else resume_from_checkpoint
         if last:
             self.warn_of_changes(last)
@@ -346,6 +368,38 @@ class DistillationTrainer(AdaptingTrainer):
 def _logits(outputs: Any) -> Tensor:
     logits: Tensor = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
     return logits
+
+
+def _one_per_example(name: str, part: Tensor, size: int) -> Tensor:
+    """A term's part as ``(B,)``; a scalar is a mean over the batch, and so what every example has.
+
+    Raises:
+        ValueError: the term's loss returned something else.
+    """
+    if part.shape not in ((), (size,)):
+        raise ValueError(
+            f"The loss of term {name!r} returned shape {tuple(part.shape)} for a batch of {size}. Return one value per "
+            f"example, ({size},), or a scalar for the whole batch: average over classes, tokens or pixels."
+        )
+    return part.expand(size)
+
+
+def _first_row(rows: Any) -> Mapping[str, Any] | None:
+    """The first row of a data set, where it has any and its rows have names. No other iterator is begun for it."""
+    if isinstance(rows, IterableDataset):
+        row = next(iter(rows), None)
+    else:
+        row = rows[0] if rows is not None and has_length(rows) and len(rows) else None
+    return row if isinstance(row, Mapping) else None
+
+
+def _sets(dataset: Any) -> Iterable[Any]:
+    return dataset.values() if isinstance(dataset, dict) else [dataset]
+
+
+def _shares_out_unevenly(args: DistillationTrainingArguments) -> bool:
+    """Whether processes get batches of unequal sizes, with no example twice."""
+    return getattr(args, "train_sampling_strategy", None) == "batch_rebalance"
 
 
 def _has_labels(labels: Tensor | None) -> bool:

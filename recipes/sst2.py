@@ -46,6 +46,7 @@ from hf_distill.recipe import (
     weights_fingerprint,
     with_teacher_logits,
     with_unlabelled,
+    without_teacher,
 )
 
 
@@ -150,11 +151,18 @@ PRESETS = {
 def with_target(
     args: DistillationTrainingArguments, target: str
 ) -> tuple[DistillationTrainingArguments, Objective | None]:
-    """The arguments and the objective that a target stands for."""
+    """The arguments and the objective that a target stands for.
+
+    Raises:
+        ValueError: a number was given that this target does not have.
+    """
+    unused = {"soft": ["distillation_weight"], "hard": ["distillation_weight", "temperature"], "mixed": []}[target]
+    if given := [f"--{name}" for name in unused if getattr(args, name) != without_teacher()[name]]:
+        raise ValueError(f"--target {target} has no {' and no '.join(given)}: leave it out, or use --target mixed.")
     if target == "soft":
         return replace(args, distillation_weight=1.0), None
     if target == "hard":
-        return replace(args, distillation_weight=0.5, temperature=2.0), Objective(hard=LogitTerm(HardTargetLoss()))
+        return replace(args, **without_teacher()), Objective(hard=LogitTerm(HardTargetLoss()))
     return args, None
 
 
@@ -179,8 +187,10 @@ def main() -> None:
         args,
         output_dir=str(shared / "_teacher"),
         num_train_epochs=recipe.teacher_epochs,
+        max_steps=-1,
         learning_rate=recipe.teacher_learning_rate,
         seed=seeds[0],
+        **without_teacher(),
     )
     teacher, teacher_tokenizer = fine_tuned_teacher(recipe.teacher, data, tuning, recipe.max_length)
     about = {"student": recipe.student, "teacher": weights_fingerprint(teacher)}

@@ -50,7 +50,7 @@ def test_settings_and_objective_are_the_trainers(tmp_path: Path) -> None:
     assert facts.labels == []
 
 
-@pytest.mark.parametrize("column", ["labels", "label"])
+@pytest.mark.parametrize("column", ["labels", "label", "label_ids"])
 @pytest.mark.parametrize("task", ["single_label", "multi_label", "regression"])
 def test_examples_without_a_label_are_counted_and_the_control_is_described_by_them(
     tmp_path: Path, task: str, column: str

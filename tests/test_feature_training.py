@@ -449,7 +449,59 @@ def test_tokens_of_another_tokenizer_are_not_compared(tmp_path: Path, monkeypatc
     assert isinstance(trainer.teachers["teacher"], ModelTeacher)
 
 
+@pytest.mark.parametrize("adapt", [True, False])
+def test_they_are_not_compared_without_an_adapter_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adapt: bool
+) -> None:
+    teacher = tiny.bert(layers=4, seed=1)
+    trainer = hinted(tmp_path, FeatureTerm(FeatureMSE(), FIRST, adapt=adapt), teacher=teacher)
+    looked = trainer.look
+
+    def read_alone(*args: Any, **known: Any) -> Any:
+        monkeypatch.setattr(trainer.teachers["teacher"], "raw_columns", frozenset({"text"}))
+        return looked(*args, **known)
+
+    monkeypatch.setattr(trainer, "look", read_alone)
+    with pytest.raises(ValueError, match="reads tokens of its own"):
+        trainer.train()
+
+
+def test_a_scheduler_that_does_not_know_the_adapters_is_refused(tmp_path: Path) -> None:
+    student = tiny.bert(layers=2)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    given = (optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0))
+    trainer = DistillationTrainer(
+        student,
+        tiny.arguments(tmp_path, max_steps=2),
+        train_dataset=tiny.dataset(),
+        teacher_model=tiny.bert(layers=4, seed=1, hidden_size=24),
+        objective=Objective(hint=FeatureTerm(FeatureMSE(), FIRST)),
+        optimizers=given,
+    )
+    with pytest.raises(ValueError, match=r"optimizers=\(optimizer, None\)"):
+        trainer.train()
+
+
 # ---- The term ----
+
+
+@pytest.mark.parametrize(
+    ("loss", "adapt", "made"),
+    [
+        (HintLoss(), None, nn.Linear),
+        (SimilarityPreservingLoss(), None, nn.Identity),
+        (SimilarityPreservingLoss(), True, nn.Linear),
+        (FeatureMSE(), None, nn.Linear),
+    ],
+)
+def test_only_losses_that_need_one_shape_get_adapters_by_themselves(
+    tmp_path: Path, loss: Any, adapt: bool | None, made: type[nn.Module]
+) -> None:
+    trainer = hinted(tmp_path, FeatureTerm(loss, FIRST, adapt=adapt))
+    trainer.train()
+    [adapter] = trainer.distillation_objective.terms["hint"].adapters
+    assert type(adapter) is made
+    assert ("adapt=" in repr(trainer.distillation_objective.terms["hint"])) is (adapt is not None)
 
 
 def test_the_description_has_everything() -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,10 @@ from hf_distill import (
     Objective,
     cosine,
     linear,
+    warmup,
 )
-from hf_distill.losses import HardTargetLoss, SoftTargetLoss
+from hf_distill.batches import COUNTS
+from hf_distill.losses import HardTargetLoss, PairLoss, SoftTargetLoss
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -566,3 +569,145 @@ def test_nothing_to_learn_from_is_an_error(tmp_path: Path) -> None:
     rows = tiny.dataset().remove_columns("labels")
     with pytest.raises(ValueError, match="nothing to learn from"):
         DistillationTrainer(tiny.bert(), tiny.arguments(tmp_path, max_steps=1), train_dataset=rows).train()
+
+
+# ---- Where something could be lost without a word ----
+
+
+@pytest.mark.parametrize("weight", [0.5, 1.0])
+def test_the_task_of_a_streamed_data_set_is_seen_too(tmp_path: Path, weight: float) -> None:
+    rows = tiny.dataset(task="multi_label").to_iterable_dataset()
+    student = tiny.bert()
+    trainer = DistillationTrainer(
+        student,
+        tiny.arguments(tmp_path, max_steps=1, distillation_weight=weight),
+        train_dataset=rows,
+        teacher_model=tiny.bert(seed=1),
+    )
+    assert trainer.problem_type == student.config.problem_type == "multi_label_classification"
+    trainer.train()
+
+
+def test_a_trainer_for_evaluation_alone_sees_the_task_there(tmp_path: Path) -> None:
+    trainer = DistillationTrainer(
+        tiny.bert(), tiny.arguments(tmp_path), eval_dataset={"a": tiny.dataset(task="multi_label")}
+    )
+    assert trainer.evaluate()["eval_a_loss"] > 0
+    assert DistillationTrainer(tiny.bert(), tiny.arguments(tmp_path)).model.config.problem_type is None, "unseen"
+
+
+def test_numbers_that_a_search_changes_beside_an_objective_are_an_error(tmp_path: Path) -> None:
+    trainer = DistillationTrainer(
+        tiny.bert(),
+        tiny.arguments(tmp_path, max_steps=1),
+        train_dataset=tiny.dataset(),
+        teacher_model=tiny.bert(seed=1),
+        objective=Objective(kd=LogitTerm(SoftTargetLoss(2.0))),
+    )
+    trainer.args.temperature = 8.0
+    with pytest.raises(ValueError, match="Both an objective and temperature were given"):
+        trainer.train()
+
+
+def test_label_smoothing_is_read_when_it_is_used(tmp_path: Path) -> None:
+    trainer = DistillationTrainer(tiny.bert(), tiny.arguments(tmp_path), eval_dataset=tiny.dataset())
+    plain = trainer.evaluate()["eval_loss"]
+    trainer.args.label_smoothing_factor = 0.5
+    assert trainer.evaluate()["eval_loss"] != pytest.approx(plain, rel=1e-3)
+
+
+class Wrapped(nn.Module):
+    """As an adapter library wraps a model: its ``forward`` names only some of the inputs."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.config, self.seen = model, model.config, set()
+
+    def get_base_model(self) -> nn.Module:
+        return self.model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Any = None, **others: Any) -> Any:
+        self.seen |= set(others)
+        return self.model(input_ids=input_ids, attention_mask=attention_mask, **others)
+
+
+def test_a_wrapped_student_gets_all_that_the_model_inside_reads(tmp_path: Path) -> None:
+    student = Wrapped(tiny.bert())
+    DistillationTrainer(
+        student,
+        tiny.arguments(tmp_path, max_steps=1, remove_unused_columns=False),
+        train_dataset=tiny.dataset(),
+        teacher_model=tiny.bert(seed=1),
+    ).train()
+    assert "token_type_ids" in student.seen
+
+
+@pytest.mark.parametrize(
+    ("setting", "marks"),
+    [
+        ({}, [1.0, 0.0]),
+        ({"dataloader_drop_last": True}, None),
+        ({"accelerator_config": {"even_batches": False}}, None),
+    ],
+)
+def test_examples_count_once_where_the_loader_repeats_some_and_always_where_it_does_not(
+    tmp_path: Path, setting: dict[str, Any], marks: list[float] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = DistillationTrainer(tiny.bert(), tiny.arguments(tmp_path, **setting), train_dataset=tiny.dataset())
+    state = SimpleNamespace(end_of_dataloader=True)
+    monkeypatch.setattr(type(trainer.accelerator), "num_processes", 2)
+    monkeypatch.setattr(trainer.accelerator, "gradient_state", state)
+    # 5 rows, 2 for each of two processes: the first has the last row, and one that is repeated.
+    found = trainer._marked({"labels": torch.zeros(2)}, range(5)).get(COUNTS)
+    assert (None if found is None else found.tolist()) == marks
+
+
+def test_a_loss_of_a_wrong_shape_is_named(tmp_path: Path) -> None:
+    class Unreduced(PairLoss):
+        def forward(self, student: Tensor, teacher: Tensor, **_: Any) -> Tensor:
+            return (student - teacher.detach()) ** 2
+
+    trainer = DistillationTrainer(
+        tiny.bert(),
+        tiny.arguments(tmp_path, max_steps=1),
+        train_dataset=tiny.dataset(),
+        teacher_model=tiny.bert(seed=1),
+        objective=Objective(mine=LogitTerm(Unreduced())),
+    )
+    with pytest.raises(ValueError, match=r"term 'mine' returned shape \(8, 3\) for a batch of 8"):
+        trainer.train()
+
+
+def test_a_sole_term_may_begin_at_a_weight_of_zero(tmp_path: Path) -> None:
+    trainer = DistillationTrainer(
+        tiny.bert(),
+        tiny.arguments(tmp_path, max_steps=4),
+        train_dataset=tiny.dataset(),
+        teacher_model=tiny.bert(seed=1),
+        objective=Objective(kd=LogitTerm(SoftTargetLoss(2.0), weight=warmup(0.5, 1.0))),
+    )
+    trainer.train()
+    assert losses(trainer)[0] == 0.0
+    assert losses(trainer)[-1] > 0.0
+
+
+def test_components_add_up_after_a_start_with_smaller_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = DistillationTrainer(
+        tiny.bert(),
+        tiny.arguments(tmp_path, max_steps=3, logging_steps=3, auto_find_batch_size=True),
+        train_dataset=tiny.dataset(),
+        teacher_model=tiny.bert(seed=1),
+    )
+    step, calls = DistillationTrainer.training_step, []
+
+    def short_of_memory(self: DistillationTrainer, *args: Any) -> Any:
+        calls.append(None)
+        if len(calls) == 2:
+            raise RuntimeError("CUDA out of memory. ")
+        return step(self, *args)
+
+    monkeypatch.setattr(DistillationTrainer, "training_step", short_of_memory)
+    trainer.train()
+    logged = next(entry for entry in trainer.state.log_history if "loss" in entry)
+    assert len(calls) == 5
+    assert logged["ce"] + logged["kd"] == pytest.approx(logged["loss"], abs=1e-4)

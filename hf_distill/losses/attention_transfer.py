@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -41,6 +42,8 @@ class AttentionTransferLoss(FeatureLoss):
         >>> AttentionTransferLoss()(student, teacher)  # 2 - 2 cos 45°
         tensor([0.5858])
     """
+
+    needs_same_shape: ClassVar[bool] = False
 
     def check_shapes(self, student: Tensor, teacher: Tensor) -> None:
         maps = student.dim() == teacher.dim() == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,11 +27,17 @@ class FeatureLoss(PairLoss):
     Subclasses implement :meth:`compare`, and get features that are checked, in float32 (float64 stays), outside of any
     autocast, the teacher's detached, with zeros where the mask has zeros.
 
+    Attributes:
+        needs_same_shape: Whether student and teacher must agree in shape, so that an adapter is wanted where they do
+            not. A loss that compares examples with each other needs none, and learns less through one.
+
     Shape:
         - student, teacher: maps ``(B, C, H, W)``, tokens ``(B, L, d)`` or vectors ``(B, d)``.
         - mask: ``(B, L)``, 1 where a token counts. Maps and vectors have no tokens, so there it is ignored.
         - output: ``(B,)``, one value per example; a scalar where the loss is a relation across the batch.
     """
+
+    needs_same_shape: ClassVar[bool] = True
 
     def forward(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -43,6 +44,8 @@ class ProbabilisticTransferLoss(FeatureLoss):
         >>> ProbabilisticTransferLoss()(alike, teacher)
         tensor(1.)
     """
+
+    needs_same_shape: ClassVar[bool] = False
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         log_q, log_p = log_neighbours(student), log_neighbours(teacher)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -53,6 +54,8 @@ class RelationalLoss(FeatureLoss):
         >>> RelationalLoss()(simplex, teacher)
         tensor(1.)
     """
+
+    needs_same_shape: ClassVar[bool] = False
 
     def __init__(self, distance_weight: float = 1.0, angle_weight: float = 2.0) -> None:
         super().__init__()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from hf_distill.losses.feature_base import ROUNDING, FeatureLoss, relative_to, unit_rows
@@ -38,6 +40,8 @@ class SimilarityPreservingLoss(FeatureLoss):
         >>> SimilarityPreservingLoss()(alike, teacher)
         tensor(1.)
     """
+
+    needs_same_shape: ClassVar[bool] = False
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         ours, theirs = similarities(student), similarities(teacher)

@@ -30,8 +30,8 @@ class VariationalInformationLoss(FeatureLoss):
     Later it falls below 0, down to :math:`\log 10^{-5} = -11.5`. An example for which the teacher is all zero only
     costs the logarithm.
 
-    The variances must be trained together with the student: put ``loss.parameters()`` into the optimizer, and keep
-    ``loss.state_dict()`` in the checkpoint.
+    The variances are trained together with the student. ``DistillationTrainer`` sees to that, with a copy of its own:
+    read them afterwards from the terms of ``trainer.distillation_objective``.
 
     Args:
         channels: The number of the teacher's channels: C of a map, d of tokens or vectors.

@@ -8,7 +8,13 @@ from hf_distill.recipe.models import new_classifier, new_student, origin_of_stud
 from hf_distill.recipe.program import run
 from hf_distill.recipe.reach import hub_reachable
 from hf_distill.recipe.results import report_results
-from hf_distill.recipe.runs import train_run, train_with_controls, weights_fingerprint, with_teacher_logits
+from hf_distill.recipe.runs import (
+    train_run,
+    train_with_controls,
+    weights_fingerprint,
+    with_teacher_logits,
+    without_teacher,
+)
 from hf_distill.recipe.text import TokenizedData, check_names, fine_tuned_teacher, tokenize_data, tokenizer_of_student
 from hf_distill.recipe.tokens import padding_collator, tokenize
 
@@ -41,4 +47,5 @@ __all__ = [
     "weights_fingerprint",
     "with_teacher_logits",
     "with_unlabelled",
+    "without_teacher",
 ]

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+LAUNCHED = "ACCELERATE_MIXED_PRECISION"
+"""Set by ``accelerate launch`` for the program that it starts."""
+
 
 def hardware_defaults() -> dict[str, Any]:
     """``use_cpu`` where there is no accelerator, and ``bf16`` where the hardware computes in it."""
@@ -29,7 +32,7 @@ def suit_cpu(args: TrainingArguments) -> None:
     """
     if args.device.type != "cpu":
         return
-    launched = "ACCELERATE_MIXED_PRECISION" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1"
+    launched = LAUNCHED in os.environ and os.environ.get("OMP_NUM_THREADS") == "1"
     if launched and os.environ.get("WORLD_SIZE", "1") == "1":
         torch.set_num_threads(os.cpu_count() or 1)
     if args.bf16:

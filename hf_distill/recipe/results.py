@@ -15,13 +15,11 @@ from transformers import PreTrainedModel
 
 from hf_distill.evaluation import compare
 from hf_distill.plots import save_plots
+from hf_distill.recipe.hardware import LAUNCHED
 from hf_distill.report import DistillationReport
 from hf_distill.trainer import DistillationTrainer
 
 logger = logging.getLogger(__name__)
-
-LAUNCHED = "ACCELERATE_MIXED_PRECISION"
-"""Set by ``accelerate launch`` for the program that it starts."""
 
 Collator = Callable[[list[Any]], dict[str, Any]]
 

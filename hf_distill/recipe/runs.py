@@ -35,8 +35,6 @@ NOT_ABOUT_THE_RESULT = (
     *("resume_from_checkpoint", "use_cpu", "ddp_", "trackio", "teacher_score_examples"),
 )
 """Beginnings of the names of arguments that may change without a new training."""
-TEACHERS_PART = ("temperature", "distillation_weight")
-"""Arguments that a control does not depend on."""
 
 
 class Run:
@@ -64,11 +62,19 @@ class Run:
         """Note the settings; return the checkpoint to go on from, if a run with these settings was cut off.
 
         A checkpoint counts once its last file is there: a full disk leaves half of one.
+
+        Raises:
+            ValueError: there are checkpoints that no run of ours has left there.
         """
         before = _read(self.folder / SETTINGS_FILE)
         if before == self.settings:
             whole = [path.parent for path in self.folder.glob("checkpoint-*/trainer_state.json") if _read(path)]
             return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
+        if before is None and any(self.folder.glob("checkpoint-*")):
+            raise ValueError(
+                f"{self.folder} holds checkpoints of another training, which would be lost. Choose another "
+                "--output_dir, or move them away."
+            )
         if self.main_process:
             if before is not None:
                 logger.warning(
@@ -209,7 +215,6 @@ def train_with_controls(
     """
     students, controls = [], []
     output = Path(args.output_dir)
-    without_teacher = {name: DistillationTrainingArguments.__dataclass_fields__[name].default for name in TEACHERS_PART}
     shared: dict[str, Any] = {"tokenizer": tokenizer, "collator": collator, "about": about}
     for seed in seeds:
         folder = output if seed == seeds[0] else output / f"_student-seed{seed}"
@@ -223,7 +228,7 @@ def train_with_controls(
             output_dir=str((control_folder or output) / f"_control-seed{seed}"),
             seed=seed,
             max_steps=student.state.max_steps,
-            **without_teacher,
+            **without_teacher(),
         )
         students.append(student)
         controls.append(train_run(f"control, seed {seed}", start, alone, labelled, evaluation, **shared))
@@ -294,6 +299,12 @@ def changed(args: DistillationTrainingArguments, **changes: Any) -> Distillation
     untyped: Any = args  # transformers' own fields are not known to a type checker
     copy: DistillationTrainingArguments = dataclasses.replace(untyped, **changes)
     return copy
+
+
+def without_teacher() -> dict[str, Any]:
+    """The arguments that only a training with a teacher depends on, at their defaults: two without are the same."""
+    fields = DistillationTrainingArguments.__dataclass_fields__
+    return {name: fields[name].default for name in ("temperature", "distillation_weight")}
 
 
 def fingerprint(rows: Dataset) -> str:

@@ -199,6 +199,13 @@ def test_each_student_has_a_control_with_the_same_start_and_steps(tmp_path: Path
     assert folders == ["out", "_student-seed4", "_control-seed3", "_control-seed4"]
 
 
+def test_checkpoints_of_another_training_are_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-500").mkdir()
+    with pytest.raises(ValueError, match="holds checkpoints of another training"):
+        Run(tmp_path, {"a": 1}).begin()
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-500"]
+
+
 def test_runs_that_differ_in_the_teachers_part_share_their_controls(tmp_path: Path, trainings: list[int]) -> None:
     rows = tiny.dataset()
     taught, column = with_teacher_logits(

@@ -76,6 +76,8 @@ def words(tmp_path: Path) -> list[str]:
         (["--student", "layers:4"], "there is no layer 4"),
         (["--temperature", "0"], "temperature must be a finite number > 0, got 0.0"),
         (["--distillation_weight", "2"], "must lie in [0, 1], got 2.0"),
+        (["--distillation_weight", "0.3"], "--target soft has no --distillation_weight"),
+        (["--target", "hard", "--temperature", "4"], "--target hard has no --temperature"),
         ([], "No tokenizer was saved with the model"),
     ],
 )
