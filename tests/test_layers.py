@@ -10,7 +10,7 @@ import hf_distill
 PACKAGE = Path(hf_distill.__file__).parent
 FLOORS = {
     "views": 0, "schedules": 0, "losses": 0, "metrics": 0, "randomness": 0, "redaction": 0, "environment": 0,
-    "report": 0, "models": 0,
+    "report": 0, "models": 0, "augmentation": 0,
     "labels": 1, "training_args": 1, "plots": 1,
     "objective": 2, "default_objective": 2, "teachers": 2, "teacher_check": 2, "student": 2, "model_card": 2,
     "card_facts": 2,

@@ -4,6 +4,7 @@ from hf_distill.recipe.arguments import Preset, parse, parse_seeds
 from hf_distill.recipe.columns import TextData, as_classification, with_unlabelled
 from hf_distill.recipe.data import load_splits
 from hf_distill.recipe.hardware import grouping_by_length, hardware_defaults, use_all_cores
+from hf_distill.recipe.images import ImageData, as_image_classification, channels_last_collator, load_images
 from hf_distill.recipe.models import new_classifier, new_student, origin_of_student, split_layers
 from hf_distill.recipe.program import run
 from hf_distill.recipe.reach import hub_reachable
@@ -13,15 +14,19 @@ from hf_distill.recipe.text import TokenizedData, check_names, fine_tuned_teache
 from hf_distill.recipe.tokens import padding_collator, tokenize
 
 __all__ = [
+    "ImageData",
     "Preset",
     "TextData",
     "TokenizedData",
     "as_classification",
+    "as_image_classification",
+    "channels_last_collator",
     "check_names",
     "fine_tuned_teacher",
     "grouping_by_length",
     "hardware_defaults",
     "hub_reachable",
+    "load_images",
     "load_splits",
     "new_classifier",
     "new_student",
