@@ -198,7 +198,7 @@ def main() -> None:
         teacher=answers,
         objective=objective,
         seeds=seeds,
-        tokenizer=tokenizer,
+        processing_class=tokenizer,
         collator=ours.collator,
         about=about,
     )

@@ -12,15 +12,24 @@ from hf_distill.recipe.results import report_results
 from hf_distill.recipe.runs import train_run, train_with_controls, weights_fingerprint, with_teacher_logits
 from hf_distill.recipe.text import TokenizedData, check_names, fine_tuned_teacher, tokenize_data, tokenizer_of_student
 from hf_distill.recipe.tokens import padding_collator, tokenize
+from hf_distill.recipe.vision import (
+    PreparedImages,
+    check_image_model,
+    new_image_classifier,
+    prepare_images,
+    trained_image_teacher,
+)
 
 __all__ = [
     "ImageData",
+    "PreparedImages",
     "Preset",
     "TextData",
     "TokenizedData",
     "as_classification",
     "as_image_classification",
     "channels_last_collator",
+    "check_image_model",
     "check_names",
     "fine_tuned_teacher",
     "grouping_by_length",
@@ -29,11 +38,13 @@ __all__ = [
     "load_images",
     "load_splits",
     "new_classifier",
+    "new_image_classifier",
     "new_student",
     "origin_of_student",
     "padding_collator",
     "parse",
     "parse_seeds",
+    "prepare_images",
     "report_results",
     "run",
     "split_layers",
@@ -42,6 +53,7 @@ __all__ = [
     "tokenizer_of_student",
     "train_run",
     "train_with_controls",
+    "trained_image_teacher",
     "use_all_cores",
     "weights_fingerprint",
     "with_teacher_logits",
