@@ -9,6 +9,7 @@ from hf_distill.evaluation import compare
 from hf_distill.feature_term import FeatureTerm
 from hf_distill.layers import Pair, uniform_pairs
 from hf_distill.losses import NO_LABEL
+from hf_distill.models import VGGConfig, VGGForImageClassification
 from hf_distill.objective import LabelTerm, LogitTerm, Objective, Term
 from hf_distill.report import DistillationReport
 from hf_distill.schedules import Schedule, constant, cosine, linear, warmup
@@ -36,6 +37,8 @@ __all__ = [
     "StepView",
     "Teacher",
     "Term",
+    "VGGConfig",
+    "VGGForImageClassification",
     "compare",
     "constant",
     "cosine",

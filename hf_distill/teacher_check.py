@@ -29,7 +29,7 @@ def check_teacher(name: str, logits: Tensor, labels: Tensor | None, problem_type
     Args:
         name: What messages call the teacher.
         logits: ``(N, C)``, in the student's class order.
-        labels: ``(N,)`` or ``(N, C)``; ``-100`` where there is none.
+        labels: ``(N,)`` or ``(N, C)``; ``-100`` where there is none. Of shares of classes the largest counts.
         problem_type: As in :func:`hf_distill.labels.problem_type`.
 
     Returns:
@@ -57,6 +57,8 @@ def check_teacher(name: str, logits: Tensor, labels: Tensor | None, problem_type
         columns = [column for column in range(answers.shape[1]) if len(np.unique(truth[:, column])) > 1]
         scores = [balanced_accuracy_score(truth[:, column], answers[:, column] > 0) for column in columns]
         return _checked(name, float(np.mean(scores)), 0.5, _margin(0.5, truth[:, columns].size)) if scores else None
+    if truth.ndim == 2 and truth.shape == answers.shape:
+        truth = truth.argmax(axis=1)
     classes = len(np.unique(truth))
     if classes < 2:
         return None

@@ -218,7 +218,7 @@ def main() -> None:
         teacher=answers,
         objective=objective,
         seeds=seeds,
-        tokenizer=tokenizer,
+        processing_class=tokenizer,
         collator=ours.collator,
         about=about,
         control_folder=shared,

@@ -21,7 +21,7 @@ from transformers import (
     set_seed,
 )
 
-from hf_distill import DistillationTrainingArguments
+from hf_distill import DistillationTrainingArguments, VGGConfig, VGGForImageClassification
 
 VOCABULARY = 40
 TEXT = ("bert", "distilbert")
@@ -81,7 +81,16 @@ def resnet(labels: int = 3, seed: int = 0, width: int = 8) -> PreTrainedModel:
     return model
 
 
-MODELS = {"bert": bert, "distilbert": distilbert, "vit": vit, "resnet": resnet}
+def vgg(labels: int = 3, seed: int = 0, **config: Any) -> PreTrainedModel:
+    """A VGG without batch normalisation, for the same reason, and with a head whose answers differ."""
+    set_seed(seed)
+    form = {"hidden_sizes": [4, 8], "depths": [1, 1], "num_pooled_blocks": 1, "batch_norm": False, "image_size": 8}
+    model = VGGForImageClassification(VGGConfig(**{**form, "num_labels": labels, **config}))
+    model.classifier[-1].weight.data *= 30
+    return model
+
+
+MODELS = {"bert": bert, "distilbert": distilbert, "vit": vit, "resnet": resnet, "vgg": vgg}
 
 
 def labels_for(task: str, generator: torch.Generator) -> Any:

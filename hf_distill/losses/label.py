@@ -41,19 +41,21 @@ class ClassificationLoss(LabelLoss):
     .. math:: L_i = - \sum_c y_{ic} \log q_{ic}, \quad y_{ic} = (1 - \epsilon) [c = y_i] + \epsilon / C
 
     with :math:`q = \mathrm{softmax}(z)`. Averaged over a labelled batch it is the ``loss`` of a sequence
-    classification model, and with smoothing that of ``Trainer`` with ``label_smoothing_factor``.
+    classification model, and with smoothing that of ``Trainer`` with ``label_smoothing_factor``. Images that were mixed
+    have a share of two classes: for them :math:`[c = y_i]` is the share of class c.
 
     Args:
         label_smoothing: Share :math:`\epsilon` of the target spread evenly over all classes, in [0, 1).
 
     Shape:
         - logits: ``(B, C)``, C >= 2, any float dtype; computed in float32.
-        - labels: ``(B,)`` or ``(B, 1)`` whole numbers from 0 to C - 1, or ``-100``.
+        - labels: ``(B,)`` or ``(B, 1)`` whole numbers from 0 to C - 1, or ``-100``; or ``(B, C)`` shares of the classes
+          that add up to 1 in each row, or a row of ``-100``.
         - output: ``(B,)`` float32, nats, >= 0; 0 without a label.
 
     Raises:
         ValueError: ``label_smoothing`` is not in [0, 1), the shapes do not fit, there is only one class, or the
-            labels are not whole numbers.
+            labels are neither whole numbers nor shares that add up to 1.
 
     Source:
         Label smoothing as in Szegedy et al. 2016, arXiv:1512.00567, section 7, over all classes, the true one
@@ -72,6 +74,8 @@ class ClassificationLoss(LabelLoss):
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if labels.is_floating_point() and labels.shape == logits.shape and logits.dim() == 2 and logits.shape[1] > 1:
+            return self._mixed(at_least_float32(logits), labels)
         check_label_shape(logits, labels, (len(logits),), (len(logits), 1))
         check_several_classes(logits)
         if labels.is_floating_point():
@@ -86,6 +90,18 @@ class ClassificationLoss(LabelLoss):
             reduction="none",
             label_smoothing=self.label_smoothing,
         )
+
+    def _mixed(self, logits: Tensor, shares: Tensor) -> Tensor:
+        known = (shares != NO_LABEL).all(dim=-1)
+        shares = shares.to(logits.dtype).masked_fill(~known.unsqueeze(-1), 1 / logits.shape[1])
+        if not ((shares >= 0).all() and ((shares.sum(dim=-1) - 1).abs() < 1e-3).all()):
+            raise ValueError(
+                f"Labels of shape {tuple(shares.shape)} do not fit a task with one class an example: as shares of "
+                "the classes they must be >= 0 and add up to 1 in each row. For several classes at once use "
+                'MultiLabelLoss, or problem_type="multi_label_classification" in the config of the student.'
+            )
+        loss = F.cross_entropy(logits, shares, reduction="none", label_smoothing=self.label_smoothing)
+        return loss.masked_fill(~known, 0.0)
 
     def extra_repr(self) -> str:
         return f"label_smoothing={self.label_smoothing}"

@@ -4,6 +4,7 @@ from hf_distill.recipe.arguments import Preset, parse, parse_seeds
 from hf_distill.recipe.columns import TextData, as_classification, with_unlabelled
 from hf_distill.recipe.data import load_splits
 from hf_distill.recipe.hardware import grouping_by_length, hardware_defaults, suit_cpu
+from hf_distill.recipe.images import ImageData, as_image_classification, channels_last_collator, load_images
 from hf_distill.recipe.models import new_classifier, new_student, origin_of_student, split_layers
 from hf_distill.recipe.program import run
 from hf_distill.recipe.reach import hub_reachable
@@ -17,24 +18,39 @@ from hf_distill.recipe.runs import (
 )
 from hf_distill.recipe.text import TokenizedData, check_names, fine_tuned_teacher, tokenize_data, tokenizer_of_student
 from hf_distill.recipe.tokens import padding_collator, tokenize
+from hf_distill.recipe.vision import (
+    PreparedImages,
+    check_image_model,
+    new_image_classifier,
+    prepare_images,
+    trained_image_teacher,
+)
 
 __all__ = [
+    "ImageData",
+    "PreparedImages",
     "Preset",
     "TextData",
     "TokenizedData",
     "as_classification",
+    "as_image_classification",
+    "channels_last_collator",
+    "check_image_model",
     "check_names",
     "fine_tuned_teacher",
     "grouping_by_length",
     "hardware_defaults",
     "hub_reachable",
+    "load_images",
     "load_splits",
     "new_classifier",
+    "new_image_classifier",
     "new_student",
     "origin_of_student",
     "padding_collator",
     "parse",
     "parse_seeds",
+    "prepare_images",
     "report_results",
     "run",
     "split_layers",
@@ -44,6 +60,7 @@ __all__ = [
     "tokenizer_of_student",
     "train_run",
     "train_with_controls",
+    "trained_image_teacher",
     "weights_fingerprint",
     "with_teacher_logits",
     "with_unlabelled",

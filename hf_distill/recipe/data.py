@@ -46,6 +46,20 @@ def load_splits(name: str, validation: bool = True) -> DatasetDict:
     """
     path = Path(name).expanduser()
     splits = _from_disk(path) if name.strip() and path.exists() else _from_hub(name)
+    return with_validation(name, splits, validation)
+
+
+def with_validation(name: str, splits: dict[str, Dataset], validation: bool = True) -> DatasetDict:
+    """The splits in their order; where none is for validation, a tenth of the training split is held out for it.
+
+    Args:
+        name: What messages call the data.
+        splits: By name.
+        validation: Whether to hold out.
+
+    Raises:
+        ValueError: there is no training split, a split is empty, or there is too little to hold some out.
+    """
     if "train" not in splits:
         raise ValueError(f"{name} has no training split, only {', '.join(splits)}. Name one of its files `train`.")
     for split, rows in splits.items():

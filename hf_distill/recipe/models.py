@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -80,33 +81,39 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def has_trained_head(name: str) -> bool:
-    """Whether a model was fine-tuned for sequence classification, as far as its saved weights show."""
+def has_trained_head(name: str, head: Any = AutoModelForSequenceClassification) -> bool:
+    """Whether a model was fine-tuned for sequence classification, or for another ``Auto`` class, by what was saved."""
     if name.startswith(NEW):
         return False
-    _, info = AutoModelForSequenceClassification.from_pretrained(name, output_loading_info=True)
+    _, info = head.from_pretrained(name, output_loading_info=True)
     return not info["missing_keys"]
 
 
-def new_classifier(name: str, classes: Sequence[str], seed: int) -> PreTrainedModel:
+def new_classifier(
+    name: str, classes: Sequence[str], seed: int, head: Any = AutoModelForSequenceClassification
+) -> PreTrainedModel:
     """A model with a new classification head, in float32; or ``config:NAME``, one with random weights.
 
     Args:
         name: A name on the Hub, or a folder; after ``config:`` only its config is used, and all weights are random.
         classes: The class names.
         seed: For what is drawn at random.
+        head: The ``Auto`` class of the task.
 
     Raises:
         ValueError: there is no classification model of this kind.
     """
-    labels = {"id2label": dict(enumerate(classes)), "label2id": {label: index for index, label in enumerate(classes)}}
+    labels = class_names(classes)
     set_seed(seed)
     if name.startswith(NEW):
         config = AutoConfig.from_pretrained(name.removeprefix(NEW), **labels)
-        return AutoModelForSequenceClassification.from_config(config)
-    return AutoModelForSequenceClassification.from_pretrained(
-        name, dtype=torch.float32, ignore_mismatched_sizes=True, **labels
-    )
+        return head.from_config(config)
+    return head.from_pretrained(name, dtype=torch.float32, ignore_mismatched_sizes=True, **labels)
+
+
+def class_names(classes: Sequence[str]) -> dict[str, Any]:
+    """The names of the classes as a config takes them."""
+    return {"id2label": dict(enumerate(classes)), "label2id": {label: index for index, label in enumerate(classes)}}
 
 
 def new_student(name: str, teacher: PreTrainedModel, classes: Sequence[str], seed: int) -> PreTrainedModel:

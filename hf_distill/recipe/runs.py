@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow
 import torch
 from datasets import Dataset, concatenate_datasets, load_from_disk
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState, set_seed
+from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase, TrainerState, set_seed
 
 from hf_distill.evaluation import predict
 from hf_distill.labels import label_names
@@ -110,7 +110,7 @@ def train_run(
     rows: Dataset,
     evaluation: Dataset | None,
     *,
-    tokenizer: PreTrainedTokenizerBase,
+    processing_class: PreTrainedTokenizerBase | BaseImageProcessor,
     collator: Callable[[list[Any]], dict[str, Any]],
     teacher: Teacher | None = None,
     objective: Objective | None = None,
@@ -124,7 +124,7 @@ def train_run(
         args: The settings; nothing is pushed.
         rows: The training set.
         evaluation: Evaluated as ``args`` say.
-        tokenizer: Saved with the model.
+        processing_class: The tokenizer or image processor, saved with the model.
         collator: Makes batches.
         teacher: ``None`` for a training without one.
         objective: As in the trainer.
@@ -155,7 +155,7 @@ def train_run(
         train_dataset=rows,
         eval_dataset=evaluation,
         data_collator=collator,
-        processing_class=tokenizer,
+        processing_class=processing_class,
         compute_metrics=classification_metrics,
     )
     if finished:
@@ -186,7 +186,7 @@ def train_with_controls(
     teacher: Teacher,
     objective: Objective | None,
     seeds: Sequence[int],
-    tokenizer: PreTrainedTokenizerBase,
+    processing_class: PreTrainedTokenizerBase | BaseImageProcessor,
     collator: Callable[[list[Any]], dict[str, Any]],
     about: Mapping[str, Any],
     control_folder: Path | None = None,
@@ -204,7 +204,7 @@ def train_with_controls(
         teacher: Whom the students learn from.
         objective: The students'; that of ``args`` if left out.
         seeds: One training each.
-        tokenizer: Saved with the models.
+        processing_class: The tokenizer or image processor, saved with the models.
         collator: Makes batches.
         about: What else the result depends on.
         control_folder: Where the controls are kept, ``args.output_dir`` if left out. Runs that differ in what only the
@@ -215,7 +215,7 @@ def train_with_controls(
     """
     students, controls = [], []
     output = Path(args.output_dir)
-    shared: dict[str, Any] = {"tokenizer": tokenizer, "collator": collator, "about": about}
+    shared: dict[str, Any] = {"processing_class": processing_class, "collator": collator, "about": about}
     for seed in seeds:
         folder = output if seed == seeds[0] else output / f"_student-seed{seed}"
         ours = changed(args, output_dir=str(folder), seed=seed)

@@ -90,7 +90,7 @@ def fine_tuned_teacher(
         args,
         tokens.labelled,
         tokens.evaluation.get("validation"),
-        tokenizer=tokenizer,
+        processing_class=tokenizer,
         collator=tokens.collator,
         about={"model": name},
     )

@@ -116,6 +116,30 @@ def test_whole_number_labels_do_for_multi_label_and_regression():
         torch.testing.assert_close(loss(LOGITS, whole.long()), loss(LOGITS, whole))
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_shares_of_classes_cost_their_share_of_each_class(smoothing):
+    """A mixed image's loss is the mixture of the losses of its two classes; float64, values and gradients."""
+    loss, share = ClassificationLoss(smoothing), torch.tensor([0.7, 1.0, 0.25, 0.5], dtype=torch.float64)
+    others = torch.tensor([0, 0, 1, 2])
+    mixed = torch.zeros(4, 3, dtype=torch.float64)
+    for row in range(4):
+        mixed[row, CLASSES[row]] += share[row]
+        mixed[row, others[row]] += 1 - share[row]
+    logits, plain = (LOGITS.double().requires_grad_() for _ in range(2))
+    expected = share * loss(plain, CLASSES) + (1 - share) * loss(plain, others)
+    torch.testing.assert_close(loss(logits, mixed), expected)
+    loss(logits, mixed).sum().backward()
+    expected.sum().backward()
+    torch.testing.assert_close(logits.grad, plain.grad)
+    mixed[1] = NO_LABEL
+    logits = LOGITS.double().requires_grad_()
+    values = loss(logits, mixed)
+    values.sum().backward()
+    assert values[1] == 0
+    assert logits.grad[1].count_nonzero() == 0
+    torch.testing.assert_close(values[[0, 2, 3]], expected[[0, 2, 3]])
+
+
 def test_a_column_of_classes_is_as_good_as_a_row():
     torch.testing.assert_close(ClassificationLoss()(LOGITS, CLASSES[:, None]), ClassificationLoss()(LOGITS, CLASSES))
 

@@ -104,7 +104,7 @@ def test_a_class_label_outside_its_own_range() -> None:
 
 
 def test_lists_of_labels_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"Row 0 of train has label \[0, 1\].*one class for each text"):
+    with pytest.raises(ValueError, match=r"Row 0 of train has label \[0, 1\].*one class for each row"):
         as_classification(splits([[0, 1], [1]]))
 
 

@@ -34,7 +34,7 @@ def train(folder: Path, rows: Dataset | None = None, **settings: Any) -> Distill
         tiny.arguments(folder, **{"num_train_epochs": 2, **settings}),
         tiny.dataset() if rows is None else rows,
         None,
-        tokenizer=Tokenizer(),
+        processing_class=Tokenizer(),
         collator=default_data_collator,
         about={"student": "bert"},
     )
@@ -186,7 +186,7 @@ def test_each_student_has_a_control_with_the_same_start_and_steps(tmp_path: Path
         teacher=column,
         objective=Objective(hard=LogitTerm(HardTargetLoss())),
         seeds=[3, 4],
-        tokenizer=Tokenizer(),
+        processing_class=Tokenizer(),
         collator=default_data_collator,
         about={},
     )
@@ -223,7 +223,7 @@ def test_runs_that_differ_in_the_teachers_part_share_their_controls(tmp_path: Pa
             teacher=column,
             objective=None,
             seeds=[3],
-            tokenizer=Tokenizer(),
+            processing_class=Tokenizer(),
             collator=default_data_collator,
             about={},
             control_folder=tmp_path / "shared",

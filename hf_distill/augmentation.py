@@ -1,0 +1,179 @@
+"""Random views of images, made for a whole batch at once, so that teacher and student see the same one.
+
+All draws come from torch's global generator, which ``Trainer`` seeds and keeps in its checkpoints. A training that is
+resumed after a whole epoch sees the views that it would have seen. One that is resumed within an epoch sees the same
+images in the same order, but draws other views of them, because ``Trainer`` prepares the next batch before it restores
+the generator: save by the epoch where every bit counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hf_distill.losses import NO_LABEL
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done at random to a batch of training images, in this order.
+
+    Args:
+        padding: A crop of the old size is taken at random from the image with a black border of so many pixels; 0 for
+            no crop.
+        flip: Whether every second image, at random, is mirrored left to right.
+        policy: Anything else, between the flip and the normalisation: takes and returns ``(B, C, H, W)`` float32 from
+            0 to 1, such as ``kornia.augmentation.auto.TrivialAugment()``.
+        mixup: Mix pairs of images, with a share from the Beta distribution with both parameters this; 0 for none.
+        cutmix: Put a rectangle of one image into another, its area drawn in the same way; 0 for none. With both,
+            every batch gets the one or the other at random.
+
+    Raises:
+        ValueError: a number is negative.
+
+    Source:
+        Crop and flip as in Lee et al. 2015, arXiv:1409.5185, section 3; mixup: Zhang et al. 2018, arXiv:1710.09412;
+        CutMix: Yun et al. 2019, arXiv:1905.04899. The same view for teacher and student: Beyer et al. 2022,
+        arXiv:2106.05237.
+    """
+
+    padding: int = 4
+    flip: bool = True
+    policy: Callable[[Tensor], Tensor] | None = None
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.padding, self.mixup, self.cutmix) < 0:
+            raise ValueError(
+                f"padding, mixup and cutmix must be >= 0, got {self.padding}, {self.mixup} and {self.cutmix}."
+            )
+
+
+@dataclass(frozen=True)
+class ImageTransform:
+    """Stored pixels to what a model reads, a batch at a time: for ``Dataset.with_transform``.
+
+    Args:
+        shape: Channels, height and width of the stored images.
+        mean: Of each channel, on a scale from 0 to 1; taken off.
+        std: Of each channel, on the same scale; divided by.
+        augmentation: For a training set.
+        classes: Number of classes; needed for mixup and CutMix, whose labels become shares of the classes.
+
+    Raises:
+        ValueError: images are to be mixed and the number of classes is not known.
+
+    Example:
+        >>> read = ImageTransform((1, 2, 2), mean=(0.5,), std=(0.5,))
+        >>> read({"pixel_values": [bytes([0, 255, 255, 0])], "labels": [3]})["pixel_values"]
+        tensor([[[[-1.,  1.], [ 1., -1.]]]])
+    """
+
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augmentation: Augmentation | None = None
+    classes: int = 0
+
+    def __post_init__(self) -> None:
+        if self.augmentation is not None and self.mixes and self.classes < 2:
+            raise ValueError(f"Mixed images have shares of classes as labels: give classes >= 2, got {self.classes}.")
+
+    @property
+    def mixes(self) -> bool:
+        """Whether labels become shares of classes."""
+        return self.augmentation is not None and max(self.augmentation.mixup, self.augmentation.cutmix) > 0
+
+    def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+        """Each column that is there, as a tensor: ``pixel_values`` from bytes, and ``labels``."""
+        out: dict[str, Any] = dict(batch)
+        if "labels" in batch:
+            out["labels"] = torch.as_tensor(batch["labels"])
+        if "pixel_values" not in batch:
+            return out
+        buffer = bytearray(b"".join(batch["pixel_values"]))
+        images = torch.frombuffer(buffer, dtype=torch.uint8).reshape(-1, *self.shape)
+        chosen = self.augmentation
+        if chosen is not None and (chosen.padding or chosen.flip):
+            images = crop_and_flip(images, chosen.padding, chosen.flip)
+        values = images.float() / 255
+        if chosen is not None and chosen.policy is not None:
+            values = chosen.policy(values)
+        values = normalize(values, self.mean, self.std)
+        if chosen is not None and self.mixes and "labels" in out:
+            labels = shares_of_classes(out["labels"], self.classes)
+            values, out["labels"] = mix(values, labels, chosen.mixup, chosen.cutmix)
+        return {**out, "pixel_values": values}
+
+
+def crop_and_flip(images: Tensor, padding: int, flip: bool = True) -> Tensor:
+    """A crop at random from each image with a black border, mirrored or not at random, in one indexing operation.
+
+    Args:
+        images: ``(B, C, H, W)`` of any dtype.
+        padding: Width of the border.
+        flip: Whether to mirror.
+
+    Returns:
+        ``(B, C, H, W)``.
+    """
+    count, _, height, width = images.shape
+    down, right = (torch.randint(2 * padding + 1, (count, 1)) for _ in range(2))
+    rows, columns = torch.arange(height).expand(count, -1), torch.arange(width).expand(count, -1)
+    if flip:
+        columns = torch.where(torch.rand(count, 1) < 0.5, columns.flip(1), columns)
+    padded = F.pad(images, [padding] * 4)
+    chosen = padded[torch.arange(count)[:, None, None], :, (down + rows)[:, :, None], (right + columns)[:, None, :]]
+    return chosen.permute(0, 3, 1, 2)
+
+
+def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Take off each channel's mean and divide by its standard deviation: ``(B, C, H, W)``."""
+    return (images - torch.tensor(mean).reshape(-1, 1, 1)) / torch.tensor(std).reshape(-1, 1, 1)
+
+
+def shares_of_classes(labels: Tensor, classes: int) -> Tensor:
+    """Class indices ``(B,)`` as ``(B, classes)`` with a 1 in each row; a row of ``-100`` where there is no label."""
+    known = labels != NO_LABEL
+    shares = F.one_hot(labels.where(known, 0), classes).float()
+    return shares.masked_fill(~known.unsqueeze(1), float(NO_LABEL))
+
+
+def mix(images: Tensor, labels: Tensor, mixup: float, cutmix: float) -> tuple[Tensor, Tensor]:
+    """Mix each image of a batch with another one by mixup or CutMix, and the labels in the same shares.
+
+    Args:
+        images: ``(B, C, H, W)``.
+        labels: ``(B, classes)`` shares; where one of a pair has no label, the mixture has none.
+        mixup: Parameter of the Beta distribution for mixup; 0 for none.
+        cutmix: The same for CutMix. Where both are > 0, each batch gets one of them at random.
+    """
+    cuts = cutmix > 0 and (mixup == 0 or bool(torch.rand(()) < 0.5))
+    alpha = torch.tensor(cutmix if cuts else mixup)
+    share = float(torch.distributions.Beta(alpha, alpha).sample())
+    other = torch.randperm(len(images))
+    if cuts:
+        images, share = _pasted(images, images[other], share)
+    else:
+        images = share * images + (1 - share) * images[other]
+    mixed = share * labels + (1 - share) * labels[other]
+    unknown = (labels < 0) | (labels[other] < 0)
+    return images, mixed.masked_fill(unknown, float(NO_LABEL))
+
+
+def _pasted(images: Tensor, others: Tensor, share: float) -> tuple[Tensor, float]:
+    """A rectangle of about ``1 - share`` of the area from the others, and the share that is left of the images."""
+    height, width = images.shape[2:]
+    half = [round(size * (1 - share) ** 0.5 / 2) for size in (height, width)]
+    centre = [int(torch.randint(size, ())) for size in (height, width)]
+    top, left = (max(c - h, 0) for c, h in zip(centre, half, strict=True))
+    bottom, right = (min(c + h, size) for c, h, size in zip(centre, half, (height, width), strict=True))
+    pasted = images.clone()
+    pasted[:, :, top:bottom, left:right] = others[:, :, top:bottom, left:right]
+    return pasted, 1 - (bottom - top) * (right - left) / (height * width)

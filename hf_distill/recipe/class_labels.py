@@ -1,0 +1,150 @@
+"""Which column is the label, and what the labels mean."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from datasets import ClassLabel, Dataset, DatasetDict
+
+from hf_distill.losses import NO_LABEL
+
+LABELS = ("label", "labels")
+UNLABELLED = (None, "", -1, NO_LABEL)
+"""What stands for a missing label: nothing, or -1 as in the test splits of GLUE."""
+
+
+class LabelledSplits:
+    """What data sets for classification have in common.
+
+    Attributes:
+        splits: With a column ``labels``, a class index each, ``-100`` where a row has none.
+    """
+
+    splits: DatasetDict
+
+    def labelled(self, split: str) -> Dataset:
+        """The rows of a split that have a label."""
+        rows = self.splits[split]
+        kept = [row for row, label in enumerate(column_of(rows, "labels")) if label != NO_LABEL]
+        return rows if len(kept) == len(rows) else rows.select(kept)
+
+    def evaluation(self) -> dict[str, Dataset]:
+        """The labelled rows of ``validation`` and ``test``; a split without any is left out."""
+        rows = {split: self.labelled(split) for split in ("validation", "test") if split in self.splits}
+        return {split: labelled for split, labelled in rows.items() if len(labelled)}
+
+
+def class_labels(splits: DatasetDict, column: str) -> tuple[dict[str, list[int]], tuple[str, ...]]:
+    """The labels of each split as class indices, ``-100`` where a row has none, and the names of the classes.
+
+    Args:
+        splits: With at least ``train``; a split without the column has no labels.
+        column: Class labels, strings or numbers.
+
+    Raises:
+        ValueError: a label is outside the classes of the training split, or there are labels of one class only.
+    """
+    feature = splits["train"].features[column]
+    values = {
+        split: [_plain(value) for value in rows[column]] if column in rows.column_names else [None] * len(rows)
+        for split, rows in splits.items()
+    }
+    keys: list[Any]
+    if isinstance(feature, ClassLabel):
+        keys, classes = list(range(feature.num_classes)), tuple(feature.names)
+    else:
+        found = {value for value in values["train"] if isinstance(value, (str, int))}
+        keys = sorted(value for value in found if value not in UNLABELLED)
+        if -1 in found and len(keys) > 1:
+            raise ValueError(
+                f"The labels in {column!r} are {sorted(found)}: is -1 a class, or a missing label? Give the "
+                "classes names (strings), or leave missing labels empty."
+            )
+        numbered = keys == list(range(len(keys)))
+        classes = tuple(f"LABEL_{key}" if numbered else str(key) for key in keys)
+    index = {key: position for position, key in enumerate(keys)}
+    encoded = {split: _encode(given, index, classes, column, split) for split, given in values.items()}
+    for split, labels in encoded.items():
+        _check_classes(labels, classes, column, split)
+    return encoded, classes
+
+
+def find_label_column(rows: Dataset, wanted: str | None) -> str:
+    """The column that is wanted, the only ``ClassLabel``, or the one that is called ``label``.
+
+    Raises:
+        KeyError: there is no such column, or none that could be meant.
+    """
+    if wanted is not None:
+        require([wanted], rows, "train")
+        return wanted
+    class_labels = [name for name, feature in rows.features.items() if isinstance(feature, ClassLabel)]
+    named = class_labels if len(class_labels) == 1 else [name for name in rows.column_names if name.lower() in LABELS]
+    if len(named) != 1:
+        raise KeyError(
+            f"Which column holds the labels? There are {rows.column_names}. Say so with --label_column NAME."
+        )
+    return str(named[0])
+
+
+def require(names: Sequence[str], rows: Dataset, split: str) -> None:
+    """Raise ``KeyError`` where a split has not all of these columns; the message names near ones."""
+    for name in names:
+        if name not in rows.column_names:
+            close = difflib.get_close_matches(name, rows.column_names)
+            hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+            raise KeyError(f"The {split} split has no column {name!r}; it has {rows.column_names}.{hint}")
+
+
+def column_of(rows: Dataset, name: str) -> list[Any]:
+    """A column as a list, read at one go."""
+    values: list[Any] = rows.select_columns([name])[:][name]
+    return values
+
+
+def _plain(value: Any) -> Any:
+    """A label as a string or an integer: ``" pos "`` as ``"pos"``, ``True`` as ``"True"``, ``1.0`` as ``1``."""
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, float):
+        return None if math.isnan(value) else int(value) if value.is_integer() else value
+    return value
+
+
+def _encode(values: list[Any], index: dict[Any, int], classes: Sequence[str], column: str, split: str) -> list[int]:
+    labels = []
+    for row, value in enumerate(values):
+        if isinstance(value, (list, dict, float)):
+            raise ValueError(
+                f"Row {row} of {split} has label {value!r} in column {column!r}, which is no class: one string "
+                "or whole number is needed, one class for each row. Choose another column with --label_column."
+            )
+        if value in UNLABELLED:
+            labels.append(NO_LABEL)
+        elif value in index:
+            labels.append(index[value])
+        else:
+            raise ValueError(
+                f"Row {row} of {split} has label {value!r} in column {column!r}, which is outside the classes "
+                f"{dict(zip(classes, index, strict=True))}. Correct it; a row without a label has -1 or nothing there."
+            )
+    return labels
+
+
+def _check_classes(labels: Sequence[int], classes: Sequence[str], column: str, split: str) -> None:
+    counts = Counter(label for label in labels if label != NO_LABEL)
+    if not counts and split != "test":
+        raise ValueError(f"No row of {split} has a label in column {column!r} (nothing and -1 both mean none).")
+    if len(counts) == 1:
+        [(label, count)] = counts.items()
+        rest = f" and {len(labels) - count} without a label (-1 or nothing)" if count < len(labels) else ""
+        raise ValueError(
+            f"The {split} split has one class only: {count} rows of {classes[label]!r}{rest}. There is nothing to tell "
+            "apart; add rows of another class, or name another column with --label_column."
+        )

@@ -1,0 +1,275 @@
+"""Distil an image classifier: CIFAR-10 from VGG-13 to VGG-8, or any other data set, teacher and student.
+
+    accelerate launch recipes/cifar10.py --preset quick
+    accelerate launch recipes/cifar10.py --output_dir out/cifar10
+    accelerate launch recipes/cifar10.py --dataset path/to/images --teacher path/to/teacher --student vgg8-half
+
+In order: train the teacher, unless it knows these classes already; train a student and its control (the same student,
+steps and seed, without the teacher) for each seed; compare all three on validation and test; save the first seed's
+student with its report, plots and model card in --output_dir. A teacher that was trained on other classes keeps its
+body and gets a new head. What was finished is not done again when the same command is run again, and a training that
+was killed goes on from its last checkpoint.
+
+Teacher and student see the same random view of each image, so the teacher answers live. The learning rate rises and
+falls once over a training; the last epoch counts, never the best one.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import handwritten_digits
+
+from hf_distill import (
+    DistillationTrainingArguments,
+    FeatureTerm,
+    LabelTerm,
+    LogitTerm,
+    ModelTeacher,
+    Objective,
+    Pair,
+    Term,
+    VGGConfig,
+    public_name,
+    warmup,
+)
+from hf_distill.augmentation import Augmentation
+from hf_distill.losses import (
+    AttentionTransferLoss,
+    DecoupledSoftTargetLoss,
+    DISTLoss,
+    HintLoss,
+    SimilarityPreservingLoss,
+    SoftTargetLoss,
+    StandardizedLogits,
+)
+from hf_distill.recipe import (
+    Preset,
+    as_image_classification,
+    channels_last_collator,
+    check_image_model,
+    hardware_defaults,
+    load_images,
+    new_image_classifier,
+    origin_of_student,
+    parse,
+    parse_seeds,
+    prepare_images,
+    report_results,
+    run,
+    suit_cpu,
+    train_with_controls,
+    trained_image_teacher,
+    weights_fingerprint,
+    without_teacher,
+)
+
+NEW_MODELS = {
+    "vgg8": VGGConfig.vgg8,
+    "vgg11": VGGConfig.vgg11,
+    "vgg13": VGGConfig.vgg13,
+    "vgg16": VGGConfig.vgg16,
+    "vgg19": VGGConfig.vgg19,
+    "vgg8-half": partial(VGGConfig.vgg8, width=0.5),
+    "vgg8-eighth": partial(VGGConfig.vgg8, width=0.125),
+    "vgg13-quarter": partial(VGGConfig.vgg13, width=0.25),
+}
+"""Models with random weights; the second word is the width."""
+
+
+def with_soft_targets(**terms: Term) -> Callable[[float, float], Objective]:
+    """Labels and soft targets, and more terms beside them."""
+    return lambda temperature, weight: Objective(
+        ce=LabelTerm(1 - weight), kd=LogitTerm(SoftTargetLoss(temperature), weight), **copy.deepcopy(terms)
+    )
+
+
+def blocks(*numbers: int) -> list[Pair]:
+    """These blocks of a VGG, each with the teacher's of the same number."""
+    return [Pair(f"vgg.blocks.{number}", f"vgg.blocks.{number}") for number in numbers]
+
+
+METHODS: dict[str, Callable[[float, float], Objective]] = {
+    "soft": with_soft_targets(),
+    # Ten times the weight: standardised logits are small. With 0.9 it is the authors' 0.1 and 9.
+    "standardized": lambda temperature, weight: Objective(
+        ce=LabelTerm(1 - weight), kd=LogitTerm(StandardizedLogits(SoftTargetLoss(temperature)), 10 * weight)
+    ),
+    "decoupled": lambda temperature, _: Objective(
+        ce=LabelTerm(), kd=LogitTerm(DecoupledSoftTargetLoss(temperature), weight=warmup(20 / 240, 1.0))
+    ),
+    "relations": lambda _, __: Objective(ce=LabelTerm(), kd=LogitTerm(DISTLoss(1.0), weight=2.0)),  # DIST
+    "hint": with_soft_targets(hint=FeatureTerm(HintLoss(), *blocks(2))),
+    "attention": with_soft_targets(attention=FeatureTerm(AttentionTransferLoss(), *blocks(0, 1, 2, 3, 4), weight=5.0)),
+    "similarity": with_soft_targets(similarity=FeatureTerm(SimilarityPreservingLoss(), *blocks(4))),
+}
+"""What --method names: from --temperature and --distillation_weight to what the student minimises. Those that look at
+features are for two VGGs."""
+
+
+@dataclass
+class RecipeArguments:
+    """The flags of this recipe."""
+
+    dataset: str = field(
+        default="uoft-cs/cifar10",
+        metadata={
+            "help": "Hub name (name:config where there are several), folder or file of Parquet, or folder of images."
+        },
+    )
+    image_column: str | None = field(default=None, metadata={"help": "Image column; found if left out."})
+    label_column: str | None = field(default=None, metadata={"help": "Label column; found if left out."})
+    image_size: int = field(default=32, metadata={"help": "Height and width; images of another size are resized."})
+    hold_out: bool = field(
+        default=False, metadata={"help": "Hold out a tenth of the training images where none are for validation."}
+    )
+    skip_corrupt: bool = field(default=False, metadata={"help": "Leave out images that cannot be read."})
+    teacher: str = field(
+        default="vgg13",
+        metadata={
+            "help": f"{', '.join(NEW_MODELS)}; or name or path of a checkpoint. Where it does not know these classes "
+            "it is trained first and kept in OUTPUT_DIR/_teacher."
+        },
+    )
+    teacher_epochs: float = field(default=30.0, metadata={"help": "Epochs of that training."})
+    teacher_learning_rate: float = field(default=0.1, metadata={"help": "Highest learning rate of that training."})
+    student: str = field(default="vgg8", metadata={"help": "The same names, or name or path of a checkpoint."})
+    method: str = field(
+        default="soft", metadata={"help": f"What the student learns: {', '.join(METHODS)}.", "choices": list(METHODS)}
+    )
+    padding: int = field(default=4, metadata={"help": "Training images are shifted by up to so many pixels."})
+    flip: bool = field(default=True, metadata={"help": "Mirror every second training image."})
+    mixup: float = field(default=0.0, metadata={"help": "Parameter of mixup; 0 for none."})
+    cutmix: float = field(default=0.0, metadata={"help": "Parameter of CutMix; 0 for none."})
+    seeds: str = field(
+        default="0", metadata={"help": "Seeds with commas between them, each for a student and a control."}
+    )
+
+
+SGD = {
+    "optim": "sgd",
+    "optim_args": "momentum=0.9,nesterov=true",
+    "weight_decay": 5e-4,
+    "max_grad_norm": 5.0,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 0.2,
+    "temperature": 4.0,
+    "distillation_weight": 0.9,
+    "log_level": "warning",
+}
+PRESETS = {
+    "full": Preset(
+        "CIFAR-10 from the Hub, VGG-13 to VGG-8; some five hours on two cores (an estimate), far less on a GPU.",
+        {
+            **hardware_defaults(),
+            **SGD,
+            "output_dir": "out/cifar10",
+            "num_train_epochs": 30.0,
+            "per_device_train_batch_size": 128,
+            "per_device_eval_batch_size": 256,
+            "learning_rate": 0.1,
+            "save_strategy": "epoch",
+            "save_total_limit": 1,
+            "logging_steps": 50,
+        },
+    ),
+    "quick": Preset(
+        "Handwritten digits of scikit-learn, small VGGs; no network, under three minutes on two cores.",
+        {
+            **SGD,
+            "output_dir": "out/quick-images",
+            "dataset": "",
+            "image_size": 16,
+            "teacher": "vgg13-quarter",
+            "teacher_epochs": 15.0,
+            "teacher_learning_rate": 0.05,
+            "student": "vgg8-eighth",
+            "padding": 1,
+            "flip": False,
+            "seeds": "0,1,2",
+            "num_train_epochs": 6.0,
+            "per_device_train_batch_size": 32,
+            "per_device_eval_batch_size": 256,
+            "learning_rate": 0.05,
+            "use_cpu": True,
+            "eval_strategy": "epoch",
+            "save_strategy": "no",
+            "logging_steps": 20,
+        },
+    ),
+}
+
+
+def with_method(args: DistillationTrainingArguments, method: str) -> tuple[DistillationTrainingArguments, Objective]:
+    """The arguments without the two numbers that went into the objective, and the objective."""
+    return replace(args, **without_teacher()), METHODS[method](args.temperature, args.distillation_weight)
+
+
+def main() -> None:
+    recipe, args = parse([RecipeArguments, DistillationTrainingArguments], PRESETS, description=__doc__)
+    output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
+    args, objective = with_method(args, recipe.method)
+    augmentation = Augmentation(recipe.padding, recipe.flip, mixup=recipe.mixup, cutmix=recipe.cutmix)
+    for flag, model in (("--teacher", recipe.teacher), ("--student", recipe.student)):
+        check_image_model(model, flag, NEW_MODELS)
+    suit_cpu(args)
+    with args.main_process_first():
+        source = recipe.dataset or handwritten_digits.make(output / "_made")
+        data = as_image_classification(
+            load_images(source, recipe.hold_out),
+            recipe.image_size,
+            image=recipe.image_column,
+            label=recipe.label_column,
+            skip_corrupt=recipe.skip_corrupt,
+        )
+    images = prepare_images(data, augmentation, recipe.teacher, NEW_MODELS)
+
+    tuning = replace(
+        args,
+        output_dir=str(output / "_teacher"),
+        num_train_epochs=recipe.teacher_epochs,
+        max_steps=-1,
+        learning_rate=recipe.teacher_learning_rate,
+        seed=seeds[0],
+    )
+    teacher = trained_image_teacher(recipe.teacher, data, images, tuning, NEW_MODELS)
+    answers = ModelTeacher(teacher)
+    answers.name = public_name(recipe.teacher.removeprefix("config:"))
+    students, controls = train_with_controls(
+        lambda seed: new_image_classifier(recipe.student, data.classes, data.shape[0], seed, NEW_MODELS),
+        args,
+        images.train,
+        images.labelled,
+        images.evaluation.get("validation"),
+        teacher=answers,
+        objective=objective,
+        seeds=seeds,
+        processing_class=images.processor,
+        collator=channels_last_collator,
+        about={
+            "student": recipe.student,
+            "teacher": weights_fingerprint(teacher),
+            "images": str(images.train.format["format_kwargs"]),
+        },
+    )
+    report = report_results(
+        students,
+        controls,
+        teacher,
+        images.evaluation,
+        channels_last_collator,
+        dataset=recipe.dataset or "handwritten digits of scikit-learn",
+        origin=origin_of_student(f"config:{recipe.student}" if recipe.student in NEW_MODELS else recipe.student),
+        card={},
+        push=args.push_to_hub,
+    )
+    if report is not None:
+        print(f"\n{report.to_table()}\n\nStudent, by class:\n{report.classification_report()}")
+
+
+if __name__ == "__main__":
+    run(main)

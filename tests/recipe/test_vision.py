@@ -1,0 +1,122 @@
+"""Image models by name, who is trained already, and images as the teacher knows them."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from datasets import Dataset, DatasetDict
+
+from hf_distill import VGGConfig
+from hf_distill.augmentation import Augmentation
+from hf_distill.recipe import ImageData, check_image_model, new_image_classifier, prepare_images, trained_image_teacher
+from hf_distill.recipe.images import image_processor
+from hf_distill.recipe.vision import knows_classes
+
+CLASSES = ("cat", "dog")
+NEW = {"small": partial(VGGConfig, hidden_sizes=[4], depths=[1], num_pooled_blocks=1)}
+
+
+def images(rows: int = 12) -> ImageData:
+    """Two thirds of the training images have a label."""
+    pixels = np.random.default_rng(0).integers(0, 256, (rows, 3, 8, 8), dtype=np.uint8)
+    stored = [p.tobytes() for p in pixels]
+    train = Dataset.from_dict({"pixel_values": stored, "labels": [[0, 1, -100][row % 3] for row in range(rows)]})
+    test = Dataset.from_dict({"pixel_values": stored, "labels": [row % 2 for row in range(rows)]})
+    return ImageData(DatasetDict(train=train, test=test), CLASSES, (3, 8, 8))
+
+
+def checkpoint(folder: Path, names: dict[int, str]) -> str:
+    tiny.vgg(labels=len(names), id2label=names).save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_new_model_has_the_classes_and_the_channels() -> None:
+    first, again, other = (new_image_classifier("small", CLASSES, 1, seed, NEW) for seed in (0, 0, 1))
+    assert first.config.id2label == {0: "cat", 1: "dog"}
+    assert first.config.label2id == {"cat": 0, "dog": 1}
+    assert first(torch.zeros(2, 1, 8, 8)).logits.shape == (2, 2)
+    weight = "vgg.blocks.0.layers.0.convolution.weight"
+    assert torch.equal(first.state_dict()[weight], again.state_dict()[weight])
+    assert not torch.equal(first.state_dict()[weight], other.state_dict()[weight])
+
+
+def test_a_checkpoint_for_other_classes_keeps_its_body_and_gets_a_new_head(tmp_path: Path) -> None:
+    name = checkpoint(tmp_path, {0: "car", 1: "ship", 2: "plane"})
+    assert not knows_classes(name, CLASSES)
+    model = new_image_classifier(name, CLASSES, 3, seed=0, new=NEW)
+    assert model.classifier[-1].weight.shape == (2, 8)
+    assert model.config.id2label == {0: "cat", 1: "dog"}
+    for key, value in tiny.vgg().vgg.state_dict().items():
+        assert torch.equal(value, model.vgg.state_dict()[key])
+
+
+@pytest.mark.parametrize(
+    ("names", "known"),
+    [
+        ({0: "cat", 1: "dog"}, True),
+        ({0: "Dog", 1: "Cat"}, True),
+        ({0: "LABEL_0", 1: "LABEL_1"}, True),
+        ({0: "cat", 1: "owl"}, False),
+        ({0: "cat", 1: "dog", 2: "owl"}, False),
+    ],
+)
+def test_who_knows_the_classes(tmp_path: Path, names: dict[int, str], known: bool) -> None:
+    assert knows_classes(checkpoint(tmp_path, names), CLASSES) == known
+
+
+def test_a_teacher_is_trained_where_it_is_not_yet(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = images()
+    prepared = prepare_images(data, Augmentation(padding=1), "small", NEW)
+    args = tiny.arguments(tmp_path / "_teacher", num_train_epochs=1, learning_rate=0.1)
+    start = new_image_classifier("small", CLASSES, 3, args.seed, NEW)
+    teacher = trained_image_teacher("small", data, prepared, args, NEW)
+    weight = "classifier.1.weight"
+    assert not torch.equal(teacher.state_dict()[weight], start.state_dict()[weight])
+    known = trained_image_teacher(str(tmp_path / "_teacher"), data, prepared, args, NEW)
+    assert torch.equal(teacher.state_dict()[weight], known.state_dict()[weight])
+    with caplog.at_level("INFO"):
+        again = trained_image_teacher("small", data, prepared, args, NEW)
+    assert torch.equal(teacher.state_dict()[weight], again.state_dict()[weight])
+    assert "finished already" in caplog.text
+    other = prepare_images(data, Augmentation(padding=2), "small", NEW)
+    caplog.clear()
+    trained_image_teacher("small", data, other, args, NEW)
+    assert "made anew: images was" in caplog.text, "another augmentation is another training"
+
+
+def test_images_are_normalised_by_their_own_statistics_or_as_the_teacher_was_trained(tmp_path: Path) -> None:
+    data = images()
+    own = prepare_images(data, Augmentation(), "small", NEW)
+    values = own.evaluation["test"][:]["pixel_values"]
+    torch.testing.assert_close(values.mean((0, 2, 3)), torch.zeros(3), atol=1e-3, rtol=0)
+    torch.testing.assert_close(values.std((0, 2, 3)), torch.ones(3), atol=1e-2, rtol=0)
+    name = checkpoint(tmp_path, {0: "cat", 1: "dog"})
+    image_processor(8, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)).save_pretrained(name)
+    known = prepare_images(data, Augmentation(), name, NEW)
+    assert [*known.processor.image_mean, *known.processor.image_std] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    pixels = np.frombuffer(b"".join(data.splits["test"]["pixel_values"][:]), np.uint8).reshape(-1, 3, 8, 8) / 255
+    expected = (pixels - np.array([0.1, 0.2, 0.3]).reshape(3, 1, 1)) / np.array([0.4, 0.5, 0.6]).reshape(3, 1, 1)
+    np.testing.assert_allclose(known.evaluation["test"][:]["pixel_values"].numpy(), expected, atol=1e-5)
+
+
+def test_only_training_images_are_augmented_and_only_labelled_ones_are_for_a_control() -> None:
+    prepared = prepare_images(images(), Augmentation(padding=2), "small", NEW)
+    assert (len(prepared.train), len(prepared.labelled), len(prepared.evaluation["test"])) == (12, 8, 12)
+    for rows, changes in ((prepared.train, True), (prepared.labelled, True), (prepared.evaluation["test"], False)):
+        assert torch.equal(rows[:]["pixel_values"], rows[:]["pixel_values"]) != changes
+
+
+def test_a_misspelt_model_is_named() -> None:
+    with pytest.raises(KeyError, match=r"--teacher smal: there is no such new model; did you mean small\?"):
+        check_image_model("smal", "--teacher", NEW)
+    check_image_model("small", "--teacher", NEW)
+
+
+def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"--student .*this folder holds no model"):
+        check_image_model(str(tmp_path), "--student", NEW)

@@ -1,0 +1,161 @@
+"""The recipe as a user calls it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from datasets import ClassLabel, Dataset, Features
+from datasets import Image as ImageFeature
+from PIL import Image
+from transformers import pipeline
+
+from hf_distill import DistillationTrainer
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "recipes"))
+
+import cifar10  # noqa: E402
+
+
+@pytest.mark.parametrize("method", cifar10.METHODS)
+def test_a_small_vgg_learns_from_a_larger_one_by_every_method(method: str, tmp_path: Path) -> None:
+    blocks = {"depths": [1] * 5, "num_pooled_blocks": 2}
+    student = tiny.vgg(hidden_sizes=[4, 4, 6, 6, 8], **blocks)
+    teacher = tiny.vgg(seed=1, hidden_sizes=[4, 6, 8, 8, 8], **blocks)
+    given = tiny.arguments(tmp_path, max_steps=2, temperature=4.0, distillation_weight=0.9)
+    args, objective = cifar10.with_method(given, method)
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    trainer = DistillationTrainer(
+        student, args, train_dataset=tiny.dataset("vgg"), teacher_model=teacher, objective=objective
+    )
+    trainer.train()
+    logged = trainer.state.log_history[0]
+    assert sum(logged[name] for name in objective.terms) == pytest.approx(logged["loss"], abs=1e-4)
+    assert any(not torch.equal(value, before[name]) for name, value in student.state_dict().items())
+
+
+def call(*words: str, timeout: int = 100, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "recipes" / "cifar10.py"), *words]
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(command, env=variables, text=True, capture_output=True, timeout=timeout, check=False)
+
+
+def last_line(result: subprocess.CompletedProcess[str]) -> str:
+    assert "Traceback" not in result.stderr
+    return result.stderr.strip().splitlines()[-1]
+
+
+def test_help_reads_from_the_recipe_down() -> None:
+    result = call("--help", COLUMNS="100")
+    assert result.returncode == 0, result.stderr
+    wanted = [
+        "accelerate launch recipes/cifar10.py --preset quick",
+        "\n  full ",
+        "\n  quick ",
+        "this recipe:",
+        *("\n  --dataset", "\n  --teacher", "\n  --student", "\n  --method NAME", "\n  --seeds"),
+        "distillation:",
+        "transformers.TrainingArguments:",
+    ]
+    places = [result.stdout.index(text) for text in wanted]
+    assert places == sorted(places)
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    """A call that works, with images of two colours; the first model is for other classes."""
+    tiny.vgg(labels=3, id2label={0: "a", 1: "b", 2: "c"}, num_pooled_blocks=1).save_pretrained(tmp_path / "model")
+    (tmp_path / "data").mkdir()
+    random = np.random.default_rng(0)
+    for split, rows in (("train", 160), ("test", 50)):
+        pixels = random.integers(0, 256, (rows, 8, 8, 3), dtype=np.uint8)
+        pixels[::2, :, :, 0] //= 8  # every second image has little red
+        pictures = [Image.fromarray(array) for array in pixels]
+        features = Features({"img": ImageFeature(), "label": ClassLabel(names=["blue", "red"])})
+        made = Dataset.from_dict({"img": pictures, "label": [row % 2 for row in range(rows)]}, features)
+        made.to_parquet(str(tmp_path / "data" / f"{split}.parquet"))
+    model = str(tmp_path / "model")
+    return ["--dataset", str(tmp_path / "data"), "--image_size", "8", "--teacher", model, "--teacher_epochs", "10",
+            "--student", f"config:{model}", "--num_train_epochs", "2", "--per_device_train_batch_size", "16",
+            "--teacher_learning_rate", "0.05", "--padding", "1", "--use_cpu", "true", "--bf16", "false",
+            "--output_dir", str(tmp_path / "out")]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (["--dataset", "./trian.parquet"], "There is no file or folder ./trian.parquet"),
+        (["--label_column", "lable"], "Did you mean 'label'?"),
+        (["--image_column", "image"], "Did you mean 'img'?"),
+        (["--student", "vgg88"], "did you mean vgg8"),
+        (["--temperature", "0"], "temperature must be a finite number > 0, got 0.0"),
+        (["--mixup", "-1"], "padding, mixup and cutmix must be >= 0"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(words: list[str], changed: list[str], message: str) -> None:
+    result = call(*words, *changed)
+    assert result.returncode == 2, result.stderr
+    assert last_line(result).startswith("error: ")
+    assert message in last_line(result)
+
+
+@pytest.mark.slow
+def test_a_teacher_from_other_classes_teaches_a_student(words: list[str], tmp_path: Path) -> None:
+    changed = ["--mixup", "0.2", "--cutmix", "1", "--hold_out"]
+    result = call(*words, *changed, timeout=300)
+    assert result.returncode == 0, result.stderr[-3000:]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert set(report["teacher"]["per_class"]) == {"blue", "red"}
+    assert report["teacher"]["accuracy"] > 0.8
+    assert set(report["other_splits"]) == {"validation"}
+    again = call(*words, *changed, timeout=300)
+    assert again.stderr.count("finished already") == 3, "teacher, student and control"
+
+
+@pytest.mark.slow
+def test_a_method_that_does_not_fit_the_task_says_so(words: list[str]) -> None:
+    result = call(*words, "--method", "standardized", "--teacher_score_examples", "0", timeout=300)
+    assert result.returncode == 2, result.stderr
+    assert "error: Standardising logits needs at least 3 classes, got 2" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_the_quick_preset_from_end_to_end(tmp_path: Path) -> None:
+    result = call("--preset", "quick", "--output_dir", str(tmp_path), timeout=900)
+    assert result.returncode == 0, result.stderr[-3000:]
+    report = json.loads((tmp_path / "report.json").read_text())
+    for name in ("teacher", "student", "control"):
+        assert report[name]["accuracy"] > 0.6, "well above chance, for ten balanced classes"
+        assert len(report[name]["per_class"]) == 10
+    assert report["split"] == "test"
+    assert set(report["other_splits"]) == {"validation"}
+    assert report["teacher"]["parameters"] > 5 * report["student"]["parameters"]
+    assert report["student"]["parameters"] == report["control"]["parameters"]
+    for name in (
+        "README.md",
+        "objective.json",
+        "models.png",
+        "confusion.png",
+        "reliability.png",
+        "training_curves.png",
+        "modeling_vgg.py",
+    ):
+        assert (tmp_path / name).stat().st_size > 0
+    rows = Dataset.from_parquet(str(tmp_path / "_made" / "test.parquet"))
+    classifier = pipeline("image-classification", model=str(tmp_path))
+    answers = [classifier(rows[row]["image"].convert("RGB"))[0]["label"] for row in range(50)]
+    truth = rows.features["label"].int2str(rows["label"][:50])
+    right = np.mean([answer == label for answer, label in zip(answers, truth, strict=True)])
+    assert right > 0.6, "the saved processor makes of a picture what the model was trained on"
+    folders = {path.name for path in tmp_path.iterdir() if path.is_dir()}
+    assert all(name.startswith("_") for name in folders), "what is not the student is not published"

@@ -1,0 +1,188 @@
+"""Random views: against plain loops with the same draws, and by counting."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import TrainerCallback, set_seed
+
+from hf_distill import DistillationTrainer
+from hf_distill.augmentation import Augmentation, ImageTransform, crop_and_flip, mix, shares_of_classes
+
+SHAPE = (3, 8, 8)
+HALVES = (0.5, 0.5, 0.5)
+
+
+def pictures(count: int = 36, seed: int = 0) -> Dataset:
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, *SHAPE), dtype=np.uint8)
+    return Dataset.from_dict({"pixel_values": [p.tobytes() for p in pixels], "labels": [i % 3 for i in range(count)]})
+
+
+def transform(augmentation: Augmentation | None = None) -> ImageTransform:
+    return ImageTransform(SHAPE, HALVES, HALVES, augmentation, classes=3)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_crops_and_flips_are_those_of_a_plain_loop(flip: bool) -> None:
+    images = torch.randint(1, 256, (40, 2, 5, 7), dtype=torch.uint8)
+    set_seed(4)
+    found = crop_and_flip(images, padding=3, flip=flip)
+    set_seed(4)
+    down, right = torch.randint(7, (40, 1)), torch.randint(7, (40, 1))
+    mirrored = torch.rand(40, 1) < 0.5 if flip else torch.zeros(40, 1, dtype=torch.bool)
+    expected = torch.zeros_like(images)
+    for i in range(40):
+        for row in range(5):
+            for column in range(7):
+                y, x = row + int(down[i]) - 3, column + int(right[i]) - 3
+                if 0 <= y < 5 and 0 <= x < 7:
+                    expected[i, :, row, 6 - column if mirrored[i] else column] = images[i, :, y, x]
+    assert torch.equal(found, expected)
+    assert len({(int(d), int(r)) for d, r in zip(down, right, strict=True)}) > 20
+    assert not flip or 8 < mirrored.sum() < 32
+
+
+def test_without_augmentation_pixels_are_only_normalised() -> None:
+    rows = pictures(2)
+    read = ImageTransform(SHAPE, (0.1, 0.2, 0.3), (0.5, 1.0, 2.0))(rows[:])["pixel_values"]
+    pixels = np.stack([np.frombuffer(stored, np.uint8).reshape(SHAPE) for stored in rows["pixel_values"]])
+    expected = (pixels / 255 - np.array([0.1, 0.2, 0.3])[:, None, None]) / np.array([0.5, 1.0, 2.0])[:, None, None]
+    np.testing.assert_allclose(read.numpy(), expected, atol=1e-6)
+
+
+def test_a_policy_works_between_the_flip_and_the_normalisation() -> None:
+    seen: list[Tensor] = []
+
+    def darker(images: Tensor) -> Tensor:
+        seen.append(images)
+        return images * 0
+
+    values = transform(Augmentation(padding=0, flip=False, policy=darker))(pictures(4)[:])["pixel_values"]
+    assert torch.equal(values, torch.full((4, *SHAPE), -1.0))
+    assert 0 <= seen[0].min() < 0.05 < 0.95 < seen[0].max() <= 1
+
+
+def test_mixup_mixes_images_and_labels_in_the_same_share() -> None:
+    images = torch.randn(6, 3, 4, 4)
+    labels = torch.eye(6)  # so that a label says which images were mixed
+    shares = []
+    for seed in range(200):
+        set_seed(seed)
+        mixed, found = mix(images, labels, mixup=0.5, cutmix=0.0)
+        torch.testing.assert_close(mixed, torch.einsum("ij,jchw->ichw", found, images))
+        shares.append(found.diagonal().min().item())
+    # Beta(1/2, 1/2) is below 0.1 with probability (2 / pi) asin(sqrt(0.1)) = 0.205, and its mean is 1/2.
+    assert 0.1 < np.mean(np.array(shares) < 0.1) < 0.31
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.1)
+
+
+def test_cutmix_gives_a_label_the_share_of_the_area() -> None:
+    images = torch.arange(6.0)[:, None, None, None].expand(6, 3, 8, 12)
+    largest = 0.0
+    for seed in range(50):
+        set_seed(seed)
+        cut, found = mix(images, torch.eye(6), mixup=0.0, cutmix=1.0)
+        for i in range(6):
+            counted = torch.stack([(cut[i] == j).float().mean() for j in range(6)])
+            torch.testing.assert_close(found[i], counted)
+        [where] = [(cut[i, 0] != i).nonzero() for i in range(6) if found[i, i] < 1][:1] or [torch.zeros(0, 2)]
+        if len(where):  # one rectangle
+            height, width = (where.max(0).values - where.min(0).values + 1).tolist()
+            assert height * width == len(where)
+            largest = max(largest, len(where) / 96)
+    assert largest > 0.5
+
+
+def test_with_both_every_batch_gets_one_of_them() -> None:
+    images = torch.arange(4.0)[:, None, None, None].expand(4, 1, 8, 8)
+    whole = 0
+    for seed in range(40):
+        set_seed(seed)
+        mixed, _ = mix(images, torch.eye(4), mixup=1.0, cutmix=1.0)
+        whole += bool((mixed != mixed.round()).any())  # mixup alone gives values in between
+    assert 8 < whole < 32
+
+
+def test_where_one_of_a_pair_has_no_label_the_mixture_has_none() -> None:
+    labels = shares_of_classes(torch.tensor([0, -100, 2, 1]), 3)
+    assert labels.tolist() == [[1, 0, 0], [-100, -100, -100], [0, 0, 1], [0, 1, 0]]
+    for seed in range(10):
+        set_seed(seed)
+        _, mixed = mix(torch.zeros(4, 1, 2, 2), labels, mixup=1.0, cutmix=0.0)
+        known = (mixed >= 0).all(dim=1)
+        assert not known[1]
+        assert (mixed[~known] == -100).all()
+        torch.testing.assert_close(mixed[known].sum(1), torch.ones(int(known.sum())))
+
+
+@pytest.mark.parametrize("wrong", [{"padding": -1}, {"mixup": -0.1}, {"cutmix": -1.0}])
+def test_negative_numbers(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be >= 0"):
+        Augmentation(**wrong)
+
+
+def test_mixing_needs_the_number_of_classes() -> None:
+    with pytest.raises(ValueError, match="classes >= 2, got 0"):
+        ImageTransform(SHAPE, HALVES, HALVES, Augmentation(mixup=0.2))
+
+
+# ---- In a training ----
+
+
+def test_teacher_and_student_see_the_same_new_view_each_time(tmp_path: Path) -> None:
+    student, teacher = tiny.vgg(), tiny.vgg(seed=1)
+    seen: dict[str, list[Tensor]] = {"student": [], "teacher": []}
+    for name, model in (("student", student), ("teacher", teacher)):
+        model.vgg.register_forward_pre_hook(lambda _, given, name=name: seen[name].append(given[0].clone()))
+    rows = pictures(8).with_transform(transform(Augmentation(padding=2)))
+    evaluation = pictures(8).with_transform(transform())
+    args = tiny.arguments(tmp_path, num_train_epochs=2, eval_strategy="epoch")
+    DistillationTrainer(student, args, teacher_model=teacher, train_dataset=rows, eval_dataset=evaluation).train()
+    training, tested = [seen["student"][0], seen["student"][2]], [seen["student"][1], seen["student"][3]]
+    assert all(torch.equal(one, other) for one, other in zip(training, seen["teacher"], strict=True))
+    assert not torch.equal(*training)
+    assert torch.equal(*tested)
+    assert torch.equal(tested[0], transform()(pictures(8)[:])["pixel_values"])
+
+
+@pytest.mark.parametrize("augmentation", [Augmentation(padding=2), Augmentation(mixup=0.4, cutmix=1.0)])
+def test_a_training_resumed_after_a_whole_epoch_sees_the_same_views(tmp_path: Path, augmentation: Augmentation) -> None:
+    class Kill(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == self.step:
+                raise KeyboardInterrupt
+
+        def __init__(self, step: int | None) -> None:
+            self.step = step
+
+    def weights(folder: str, kill_at: int | None = None, resume: bool = False) -> dict[str, Tensor]:
+        args = tiny.arguments(tmp_path / folder, num_train_epochs=2, save_strategy="steps", save_steps=1)
+        student = tiny.vgg(batch_norm=True, problem_type="single_label_classification")
+        rows = pictures(20).with_transform(transform(augmentation))
+        trainer = DistillationTrainer(
+            student, args, teacher_model=tiny.vgg(seed=1), train_dataset=rows, callbacks=[Kill(kill_at)]
+        )
+        with contextlib.suppress(KeyboardInterrupt):
+            trainer.train(resume_from_checkpoint=resume)
+        return dict(student.state_dict())
+
+    whole = weights("whole")
+    weights("killed", kill_at=4)  # in the second epoch; the last checkpoint ends the first
+    resumed = weights("killed", resume=True)
+    assert [name for name, value in whole.items() if not torch.equal(value, resumed[name])] == []
+
+
+def test_a_teacher_is_scored_on_mixed_images_by_their_larger_share(tmp_path: Path) -> None:
+    student = tiny.vgg(problem_type="single_label_classification")
+    rows = pictures(60).with_transform(transform(Augmentation(padding=0, flip=False, mixup=0.2)))
+    args = tiny.arguments(tmp_path, teacher_score_examples=60, max_steps=1)
+    with pytest.raises(ValueError, match=r"where guessing gives 0\.333"):
+        DistillationTrainer(student, args, teacher_model=tiny.vgg(seed=1), train_dataset=rows).train()
