@@ -64,6 +64,7 @@ def facts_of(
         objective=trainer.distillation_objective.describe(),
         training=_settings(trainer),
         versions=library_versions(),
+        brings_code=getattr(trainer.model, "_auto_class", None) is not None,
         references=sources(part for loss in losses if isinstance(loss, nn.Module) for part in loss.modules()),
     )
 

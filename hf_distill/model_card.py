@@ -63,6 +63,7 @@ class CardFacts:
         versions: The versions of the libraries.
         references: The papers behind the losses, one line each; see :func:`sources`.
         limits: What a user should know about this model beyond what every card says.
+        brings_code: Whether the model's own code lies beside its weights, because transformers has no such model.
     """
 
     model_name: str
@@ -82,6 +83,7 @@ class CardFacts:
     versions: Mapping[str, str] = field(default_factory=dict)
     references: Sequence[str] = ()
     limits: Sequence[str] = ()
+    brings_code: bool = False
 
 
 def write_card(facts: CardFacts, report: Mapping[str, Any] | None = None) -> ModelCard:

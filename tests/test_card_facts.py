@@ -76,6 +76,13 @@ def test_images_are_recognised_and_a_given_task_wins(tmp_path: Path) -> None:
     assert facts_of(images, tasks=["something else"]).task == "image-classification"
 
 
+@pytest.mark.parametrize(("student", "brings"), [(tiny.vgg, True), (tiny.resnet, False)])
+def test_a_model_that_transformers_lacks_is_loaded_with_its_code(tmp_path: Path, student: Any, brings: bool) -> None:
+    facts = facts_of(trainer(tmp_path, student=student()))
+    assert facts.brings_code is brings
+    assert ('model="my-student", trust_remote_code=True)' in write_card(facts).text) is brings
+
+
 def test_an_ensemble_is_named_member_by_member(tmp_path: Path) -> None:
     first, second = tiny.bert(seed=1), tiny.bert(seed=2)
     first.config._name_or_path, second.config._name_or_path = "org/first", "org/second"

@@ -301,10 +301,13 @@ def test_every_trial_of_a_search_begins_with_new_adapters(tmp_path: Path) -> Non
 def test_looking_at_shapes_does_not_touch_the_random_numbers(tmp_path: Path) -> None:
     """Dropout falls as it would without features: a term of next to no weight changes next to nothing."""
     trained = []
-    for weight in (0.0, 1e-12):
-        term = FeatureTerm(FeatureMSE(), FIRST, weight=weight)
+    for terms in ({}, {"hint": FeatureTerm(FeatureMSE(), FIRST, weight=1e-12)}):
         student = tiny.bert(layers=2, dropout=0.3)
-        hinted(tmp_path, term, student=student, optim="sgd", learning_rate=0.1).train()
+        DistillationTrainer(
+            student, tiny.arguments(tmp_path, max_steps=2, optim="sgd", learning_rate=0.1),
+            train_dataset=tiny.dataset(), teacher_model=tiny.bert(layers=4, seed=1, hidden_size=24),
+            objective=Objective(ce=LabelTerm(), **terms),
+        ).train()  # fmt: skip
         trained.append(student.state_dict())
     for name, value in trained[0].items():
         torch.testing.assert_close(trained[1][name], value, atol=1e-7, rtol=1e-6)
