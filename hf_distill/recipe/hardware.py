@@ -27,7 +27,7 @@ def suit_cpu(args: TrainingArguments) -> None:
     """Where the CPU trains, give it all cores and the attention that is fastest for short texts.
 
     ``accelerate launch`` leaves even a single process one thread. And in bfloat16 the backward pass of PyTorch's
-    fused attention is 2 to 10 times slower than that of the plain one from 16 to 128 tokens (torch 2.13; see
+    fused attention is 2 to 19 times slower than that of the plain one up to 128 tokens (torch 2.13; see
     ``benchmarks/attention.py``), which is most of what a text recipe trains on.
     """
     if args.device.type != "cpu":
