@@ -12,6 +12,10 @@ was killed goes on from its last checkpoint.
 
 Teacher and student see the same random view of each image, so the teacher answers live. The learning rate rises and
 falls once over a training; the last epoch counts, never the best one.
+
+What to expect: quick took 37 s on two cores and gave on its test set: teacher 0.977, student 0.981 ± 0.002, control
+0.977 ± 0.007. It shows that everything works, not how much distillation helps: the digits are too easy for that.
+full has not been run here.
 """
 
 from __future__ import annotations
@@ -178,7 +182,7 @@ PRESETS = {
         },
     ),
     "quick": Preset(
-        "Handwritten digits of scikit-learn, small VGGs; no network, under three minutes on two cores.",
+        "Handwritten digits of scikit-learn, small VGGs; no network, under a minute on two cores.",
         {
             **SGD,
             "output_dir": "out/quick-images",
@@ -216,7 +220,8 @@ def main() -> None:
     augmentation = Augmentation(recipe.padding, recipe.flip, mixup=recipe.mixup, cutmix=recipe.cutmix)
     for flag, model in (("--teacher", recipe.teacher), ("--student", recipe.student)):
         check_image_model(model, flag, NEW_MODELS)
-    suit_cpu(args)
+    if recipe.dataset:
+        suit_cpu(args)  # quick's models are too small to share out
     with args.main_process_first():
         source = recipe.dataset or handwritten_digits.make(output / "_made")
         data = as_image_classification(
