@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from datasets import IterableDataset
 from torch import Tensor
 from transformers.trainer_pt_utils import find_batch_size
+from transformers.trainer_utils import has_length
 
 from hf_distill.teachers import Teacher
 
@@ -82,3 +84,17 @@ def count_examples(batches: Sequence[Mapping[str, Any]], accelerator: Accelerato
         return counts
     everywhere: Tensor = accelerator.reduce(torch.tensor(counts, device=accelerator.device), reduction="sum")
     return everywhere
+
+
+def first_row(rows: Any) -> Mapping[str, Any] | None:
+    """The first row of a data set, where it has any and its rows have names. No other iterator is begun for it."""
+    if isinstance(rows, IterableDataset):
+        row = next(iter(rows), None)
+    else:
+        row = rows[0] if rows is not None and has_length(rows) and len(rows) else None
+    return row if isinstance(row, Mapping) else None
+
+
+def data_sets(dataset: Any) -> Iterable[Any]:
+    """The data sets of ``eval_dataset``, which may be several under names."""
+    return dataset.values() if isinstance(dataset, dict) else [dataset]

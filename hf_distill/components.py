@@ -76,3 +76,17 @@ class EvaluationLoss:
         """The mean over all processes; ``None`` where there were neither labels nor teachers."""
         totals = accelerator.reduce(torch.stack([self._labelled, self._taught]), reduction="sum").tolist()
         return next((loss / examples for loss, examples in totals if examples), None)
+
+
+def one_per_example(name: str, part: Tensor, size: int) -> Tensor:
+    """A term's part as ``(B,)``; a scalar is a mean over the batch, and so what every example has.
+
+    Raises:
+        ValueError: the term's loss returned something else.
+    """
+    if part.shape not in ((), (size,)):
+        raise ValueError(
+            f"The loss of term {name!r} returned shape {tuple(part.shape)} for a batch of {size}. Return one value per "
+            f"example, ({size},), or a scalar for the whole batch: average over classes, tokens or pixels."
+        )
+    return part.expand(size)

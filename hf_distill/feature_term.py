@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hf_distill.adapters import make_adapter
 from hf_distill.layers import Pair
+from hf_distill.losses.base import at_least_float32
 from hf_distill.objective import TeacherTerm
 from hf_distill.schedules import Schedule
 from hf_distill.views import StepView
@@ -93,7 +94,7 @@ class FeatureTerm(TeacherTerm):
             return nn.Identity()
         make = make_adapter if self.adapt is True else self.adapt
         try:
-            return make(tuple(student.shape), tuple(teacher.shape)).to(student.device, _at_least_float32(student).dtype)
+            return make(tuple(student.shape), tuple(teacher.shape)).to(student.device, at_least_float32(student).dtype)
         except ValueError as error:
             raise ValueError(f"{pair}: {error}") from error
 
@@ -103,7 +104,7 @@ class FeatureTerm(TeacherTerm):
         student, teacher = step.student.features, self.followed(step).features
         known = {"mask": step.mask, "labels": step.labels, "progress": step.progress}
         parts = [
-            self.loss(adapter(_at_least_float32(student[pair.student])), teacher[pair.teacher], **known)
+            self.loss(adapter(at_least_float32(student[pair.student])), teacher[pair.teacher], **known)
             for pair, adapter in zip(self.pairs, self.adapters, strict=True)
         ]
         return torch.stack(parts).mean(dim=0)
@@ -112,10 +113,6 @@ class FeatureTerm(TeacherTerm):
         said = self.adapt is not self._usually_adapted
         adapt = f", adapt={_described(self.adapt)}" if said else ""
         return f"FeatureTerm({self.loss}, {', '.join(map(str, self.pairs))}, {self._settings()}{adapt})"
-
-
-def _at_least_float32(features: Tensor) -> Tensor:
-    return features.to(torch.promote_types(features.dtype, torch.float32))
 
 
 def _described(function: bool | Callable[..., nn.Module]) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from datasets import Dataset, IterableDataset
+from datasets import Dataset
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -20,8 +20,16 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput, get_last_checkpoint, has_length
 
 from hf_distill.adapting import AdaptingTrainer
-from hf_distill.batches import COUNTS, TEACHER_INPUTS, TeacherCollator, count_examples, mark_repeated
-from hf_distill.components import ComponentLog, EvaluationLoss
+from hf_distill.batches import (
+    COUNTS,
+    TEACHER_INPUTS,
+    TeacherCollator,
+    count_examples,
+    data_sets,
+    first_row,
+    mark_repeated,
+)
+from hf_distill.components import ComponentLog, EvaluationLoss, one_per_example
 from hf_distill.default_objective import default_objective, label_loss
 from hf_distill.features import check_gradient, tapped
 from hf_distill.labels import SINGLE_LABEL, check_class_labels, class_order, label_names, problem_type
@@ -114,7 +122,7 @@ class DistillationTrainer(AdaptingTrainer):
     def _prepare_task(self) -> None:
         rows = self.train_dataset
         with isolated_randomness():
-            examples = map(_first_row, (rows, *_sets(self.eval_dataset)))
+            examples = map(first_row, (rows, *data_sets(self.eval_dataset)))
             example = next((example for example in examples if example is not None), None)
         self.problem_type = problem_type(self.model.config, example)
         self._task_was_seen = example is not None
@@ -242,7 +250,7 @@ class DistillationTrainer(AdaptingTrainer):
         parts = self.distillation_objective(step)
         size = len(step.student.logits)
         # A scalar part is a mean over the batch; every other part has one value an example.
-        rows = {name: _one_per_example(name, part, size) for name, part in parts.items()}
+        rows = {name: one_per_example(name, part, size) for name, part in parts.items()}
         sums = torch.stack([row.sum() if counts is None else (row * counts).sum() for row in rows.values()])
         # The gradient of several processes is their mean, so each one's share is multiplied by their number.
         means = sums / size if examples is None else sums * (self.accelerator.num_processes / examples)
@@ -267,7 +275,7 @@ class DistillationTrainer(AdaptingTrainer):
         parts = self.distillation_objective(step, features=False) if step.teachers else {}
         if not parts:
             return logits.new_zeros((), dtype=torch.float32)
-        rows = torch.stack([_one_per_example(name, part, len(logits)) for name, part in parts.items()])
+        rows = torch.stack([one_per_example(name, part, len(logits)) for name, part in parts.items()])
         return self._evaluated.add_taught((rows.sum(dim=0) * counts).sum(), counts.sum())
 
     def evaluation_loop(
@@ -368,33 +376,6 @@ class DistillationTrainer(AdaptingTrainer):
 def _logits(outputs: Any) -> Tensor:
     logits: Tensor = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
     return logits
-
-
-def _one_per_example(name: str, part: Tensor, size: int) -> Tensor:
-    """A term's part as ``(B,)``; a scalar is a mean over the batch, and so what every example has.
-
-    Raises:
-        ValueError: the term's loss returned something else.
-    """
-    if part.shape not in ((), (size,)):
-        raise ValueError(
-            f"The loss of term {name!r} returned shape {tuple(part.shape)} for a batch of {size}. Return one value per "
-            f"example, ({size},), or a scalar for the whole batch: average over classes, tokens or pixels."
-        )
-    return part.expand(size)
-
-
-def _first_row(rows: Any) -> Mapping[str, Any] | None:
-    """The first row of a data set, where it has any and its rows have names. No other iterator is begun for it."""
-    if isinstance(rows, IterableDataset):
-        row = next(iter(rows), None)
-    else:
-        row = rows[0] if rows is not None and has_length(rows) and len(rows) else None
-    return row if isinstance(row, Mapping) else None
-
-
-def _sets(dataset: Any) -> Iterable[Any]:
-    return dataset.values() if isinstance(dataset, dict) else [dataset]
 
 
 def _shares_out_unevenly(args: DistillationTrainingArguments) -> bool:

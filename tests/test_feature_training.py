@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ import torch
 from feature_runs import LAYER, STAGE, FeatureMSE, ScaledMSE, weights
 from torch import Tensor, nn
 from transformers import TrainerCallback
+from two_processes import run as run_in_two_processes
 
 import hf_distill.trainer
 from hf_distill import (
@@ -150,18 +148,7 @@ def test_checkpointing_that_keeps_gradients_changes_nothing() -> None:
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
     """What two gloo processes found, with batches of 4, twice accumulated."""
-    path = tmp_path_factory.mktemp("two") / "found.safetensors"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(
-        [*command, str(Path(feature_runs.__file__)), str(path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return safetensors.torch.load_file(path)
+    return run_in_two_processes(feature_runs, tmp_path_factory.mktemp("two") / "found.safetensors")
 
 
 def below(prefix: str, everything: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import gradients
 import pytest
-import safetensors.torch
 import torch
 from torch import Tensor
+from two_processes import run as run_in_two_processes
 
 
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
@@ -33,18 +28,7 @@ def test_gradients_and_logs_equal_those_of_the_whole_batch(
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
     """What two gloo processes found, with batches of 4, twice accumulated."""
-    path = tmp_path_factory.mktemp("two") / "gradients.safetensors"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(
-        [*command, str(Path(gradients.__file__)), str(path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return safetensors.torch.load_file(path)
+    return run_in_two_processes(gradients, tmp_path_factory.mktemp("two") / "found.safetensors")
 
 
 @pytest.mark.parametrize("case", gradients.CASES, ids=str)

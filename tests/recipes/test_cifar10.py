@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import recipe_calls
 import tiny
 import torch
 from datasets import ClassLabel, Dataset, Features
 from datasets import Image as ImageFeature
 from PIL import Image
+from recipe_calls import last_line
 from transformers import pipeline
 
 from hf_distill import DistillationTrainer
@@ -42,15 +43,7 @@ def test_a_small_vgg_learns_from_a_larger_one_by_every_method(method: str, tmp_p
     assert any(not torch.equal(value, before[name]) for name, value in student.state_dict().items())
 
 
-def call(*words: str, timeout: int = 100, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "recipes" / "cifar10.py"), *words]
-    variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    return subprocess.run(command, env=variables, text=True, capture_output=True, timeout=timeout, check=False)
-
-
-def last_line(result: subprocess.CompletedProcess[str]) -> str:
-    assert "Traceback" not in result.stderr
-    return result.stderr.strip().splitlines()[-1]
+call = partial(recipe_calls.call, "cifar10.py")
 
 
 def test_help_reads_from_the_recipe_down() -> None:

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+import recipe_calls
 import tiny
 from datasets import Dataset
+from recipe_calls import last_line
 from transformers import pipeline
 
-ROOT = Path(__file__).parents[2]
-
-
-def call(*words: str, timeout: int = 100, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "recipes" / "sst2.py"), *words]
-    variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    return subprocess.run(command, env=variables, text=True, capture_output=True, timeout=timeout, check=False)
-
-
-def last_line(result: subprocess.CompletedProcess[str]) -> str:
-    assert "Traceback" not in result.stderr
-    return result.stderr.strip().splitlines()[-1]
+call = partial(recipe_calls.call, "sst2.py")
 
 
 def test_help_reads_from_the_recipe_down() -> None:
