@@ -113,6 +113,10 @@ def kl_nats(student: Predictions, teacher: Predictions) -> float:
     return float(kl_divergence(log_p, log_q).mean())
 
 
+NO_LEAD = 1e-9
+"""A lead in accuracy that is only the rounding of a mean: one example in a thousand million."""
+
+
 def gap_closed(
     teacher: float, students: Sequence[float], controls: Sequence[float] | None
 ) -> tuple[float | None, float | None]:
@@ -136,10 +140,10 @@ def gap_closed(
         >>> gap_closed(0.5, [0.75], [0.75])
         (None, None)
     """
-    if not controls or teacher <= np.mean(controls):
+    if not controls or teacher - np.mean(controls) < NO_LEAD:
         return None, None
     mean = float((np.mean(students) - np.mean(controls)) / (teacher - np.mean(controls)))
-    if len(controls) < 2 or teacher <= max(controls):
+    if len(controls) < 2 or teacher - max(controls) < NO_LEAD:
         return mean, None
     own = [(student - control) / (teacher - control) for student, control in zip(students, controls, strict=True)]
     return mean, float(np.std(own, ddof=1))

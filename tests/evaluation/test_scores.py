@@ -57,6 +57,12 @@ def test_no_gap_no_share_of_it(teacher, controls, expected):
     assert gap_closed(teacher, [0.85], controls) == expected
 
 
+def test_a_lead_that_is_only_rounding_is_none():
+    controls = [0.1 + 0.2, 0.3, 0.3]
+    teacher = float(np.nextafter(np.mean(controls), 1))
+    assert gap_closed(teacher, [0.5, 0.5, 0.5], controls) == (None, None)
+
+
 def test_a_seed_without_a_gap_leaves_no_deviation():
     assert gap_closed(0.9, [0.9, 0.9], [0.9, 0.8]) == (pytest.approx(1.0), None)
 
