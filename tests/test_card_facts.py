@@ -68,6 +68,11 @@ def test_examples_without_a_label_are_counted_and_the_control_is_described_by_th
         assert ("trained on the same data" in card) is (expected == 0)
 
 
+def test_an_example_with_some_of_its_labels_has_a_label(tmp_path: Path) -> None:
+    rows = tiny.dataset(task="multi_label", rows=12).map(lambda row: {"labels": [-100.0, *row["labels"][1:]]})
+    assert facts_of(trainer(tmp_path, train_dataset=rows)).training["of them without a label"] == 0
+
+
 def test_images_are_recognised_and_a_given_task_wins(tmp_path: Path) -> None:
     images = trainer(tmp_path, student=tiny.vit())
 

@@ -662,6 +662,19 @@ def test_examples_count_once_where_the_loader_repeats_some_and_always_where_it_d
     assert (None if found is None else found.tolist()) == marks
 
 
+@pytest.mark.parametrize(("strategy", "marked"), [("sequential", True), ("batch_rebalance", False)])
+def test_examples_count_where_processes_get_batches_of_unequal_sizes(
+    tmp_path: Path, strategy: str, marked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = DistillationTrainer(tiny.bert(), tiny.arguments(tmp_path), train_dataset=tiny.dataset(rows=5))
+    trainer.args.train_sampling_strategy = strategy
+    monkeypatch.setattr(trainer.accelerator, "gradient_state", SimpleNamespace(end_of_dataloader=True))
+    monkeypatch.setattr(type(trainer.accelerator), "num_processes", 2)
+    monkeypatch.setattr(type(trainer.accelerator), "reduce", lambda _, tensor, reduction: tensor)
+    [batch], count = trainer.get_batch_samples(iter([{"labels": torch.zeros(2)}]), 1, torch.device("cpu"))
+    assert (COUNTS in batch, int(count)) == (marked, 1 if marked else 2)
+
+
 def test_a_loss_of_a_wrong_shape_is_named(tmp_path: Path) -> None:
     class Unreduced(PairLoss):
         def forward(self, student: Tensor, teacher: Tensor, **_: Any) -> Tensor:

@@ -1,0 +1,33 @@
+"""A recipe as a program: how it ends."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hf_distill.recipe import run
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What happens, in order, in one of several processes."""
+    happened: list[str] = []
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    for name in ("barrier", "destroy_process_group"):
+        monkeypatch.setattr(torch.distributed, name, lambda name=name: happened.append(name))
+    return happened
+
+
+def test_processes_leave_together(done: list[str]) -> None:
+    run(lambda: done.append("main"))
+    assert done == ["main", "barrier", "destroy_process_group"]
+
+
+def test_a_mistake_waits_for_nobody(done: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise ValueError("no such thing")
+
+    with pytest.raises(SystemExit) as stop:
+        run(main)
+    assert (stop.value.code, done) == (2, [])
+    assert capsys.readouterr().err == "error: no such thing\n"
