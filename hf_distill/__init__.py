@@ -5,6 +5,7 @@ trainer.train()
 """
 
 from hf_distill.adapters import make_adapter
+from hf_distill.cache import CachedTeacher, cache_teacher, with_soft_labels
 from hf_distill.evaluation import compare
 from hf_distill.feature_term import FeatureTerm
 from hf_distill.layers import Pair, uniform_pairs
@@ -21,6 +22,7 @@ from hf_distill.views import ModelView, StepView
 
 __all__ = [
     "NO_LABEL",
+    "CachedTeacher",
     "ColumnTeacher",
     "DistillationReport",
     "DistillationTrainer",
@@ -39,6 +41,7 @@ __all__ = [
     "Term",
     "VGGConfig",
     "VGGForImageClassification",
+    "cache_teacher",
     "compare",
     "constant",
     "cosine",
@@ -49,5 +52,6 @@ __all__ = [
     "student_from_teacher",
     "uniform_pairs",
     "warmup",
+    "with_soft_labels",
 ]
 __version__ = "0.1.0"

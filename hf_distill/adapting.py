@@ -64,12 +64,14 @@ class AdaptingTrainer(PublishingTrainer):
             find_module(self.model, path)
         for name, teacher in self.teachers.items():
             for path in objective.teacher_layers(name):
-                if teacher.live_model is None:
+                if teacher.live_model is not None:
+                    find_module(teacher.live_model, path)
+                elif path not in teacher.kept_features:
                     raise ValueError(
                         f"Teacher {teacher.name!r} has answers but no layers, and the objective looks at its {path!r}. "
-                        "Pass the teacher as a model, or leave the feature terms out."
+                        "Pass the teacher as a model, or leave the feature terms out; a cache keeps them if told to, "
+                        "cache_teacher(..., features=[...])."
                     )
-                find_module(teacher.live_model, path)
         if objective.student_layers() and self.args.n_gpu > 1:
             raise ValueError(
                 "Features cannot be collected from copies of the student in one process. Start one process a GPU, with "
@@ -128,7 +130,7 @@ class AdaptingTrainer(PublishingTrainer):
         """Refuse a teacher that cuts the text into other tokens than the student, where tokens are compared."""
         for name, view in step.teachers.items():
             for path, feature in view.features.items():
-                if step.mask is not None and self.teachers[name].raw_columns and feature.dim() == 3:
+                if step.mask is not None and self.teachers[name].own_tokens and feature.dim() == 3:
                     raise ValueError(
                         f"Teacher {self.teachers[name].name!r} reads tokens of its own, so that its {path!r} does not "
                         "lie beside the student's tokens. Look at modules with one vector an example, as a pooler."

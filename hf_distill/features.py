@@ -49,7 +49,7 @@ def tapped(model: nn.Module, paths: Collection[str]) -> Iterator[dict[str, Tenso
                     "a module that runs once, such as the one around it."
                 )
             features[path] = first_tensor(output, path)
-            versions[path] = features[path]._version
+            versions[path] = _version(features[path])
 
         return hook
 
@@ -67,11 +67,16 @@ def tapped(model: nn.Module, paths: Collection[str]) -> Iterator[dict[str, Tenso
                 f"Module {path!r} did not run in the forward pass. Choose one that does; and if the model is compiled, "
                 "leave torch_compile off, for compiled code does not see the hooks."
             )
-        if features[path]._version != versions[path]:
+        if _version(features[path]) != versions[path]:
             raise ValueError(
                 f"The output of module {path!r} is changed in place by a later module, as nn.ReLU(inplace=True) does, "
                 "so what was collected is not what the module put out. Choose that later module."
             )
+
+
+def _version(tensor: Tensor) -> int:
+    """How often a tensor was changed in place; PyTorch does not count it in inference mode."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def find_module(model: nn.Module, path: str) -> nn.Module:

@@ -241,10 +241,12 @@ class DistillationTrainer(AdaptingTrainer):
     def _ask(self, name: str, inputs: Mapping[str, Any], features: bool = False) -> ModelView:
         teacher, own = self.teachers[name], inputs.get(TEACHER_INPUTS, {}).get(name, {})
         layers = self.distillation_objective.teacher_layers(name) if features else ()
-        with torch.no_grad(), self.accelerator.autocast(), tapped(teacher.live_model or nn.Identity(), layers) as seen:
+        alive = layers if teacher.live_model is not None else ()
+        with torch.no_grad(), self.accelerator.autocast(), tapped(teacher.live_model or nn.Identity(), alive) as seen:
             view = teacher({**inputs, **own})
         order = self._class_orders.get(name)
-        return replace(view, logits=view.logits if order is None else view.logits[:, order], features=seen)
+        kept = {path: view.features[path] for path in layers if path in view.features}
+        return replace(view, logits=view.logits if order is None else view.logits[:, order], features=kept or seen)
 
     def _training_loss(self, step: StepView, counts: Tensor | None, examples: int | Tensor | None) -> Tensor:
         parts = self.distillation_objective(step)

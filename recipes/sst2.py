@@ -23,15 +23,17 @@ from pathlib import Path
 
 import sentiment_grammar
 
-from hf_distill import DistillationTrainingArguments, LogitTerm, Objective, public_name
+from hf_distill import DistillationTrainingArguments, LogitTerm, Objective
 from hf_distill.losses import HardTargetLoss
 from hf_distill.recipe import (
     Preset,
     as_classification,
+    asked_once,
     check_names,
     fine_tuned_teacher,
     grouping_by_length,
     hardware_defaults,
+    live_teacher,
     load_splits,
     new_student,
     origin_of_student,
@@ -44,7 +46,6 @@ from hf_distill.recipe import (
     tokenizer_of_student,
     train_with_controls,
     weights_fingerprint,
-    with_teacher_logits,
     with_unlabelled,
     without_teacher,
 )
@@ -96,6 +97,13 @@ class RecipeArguments:
         metadata={
             "help": "Where the fine-tuned teacher, its answers and the controls are kept; OUTPUT_DIR if left out. Runs "
             "that differ in --target, --temperature or --distillation_weight alone can share theirs."
+        },
+    )
+    teacher_cache: str = field(
+        default="auto",
+        metadata={
+            "help": "Folder where the teacher's answers are kept, so that it is asked once about each text; auto for "
+            "SHARED_DIR/_teacher_cache, off to ask it in every step."
         },
     )
     seeds: str = field(
@@ -197,22 +205,23 @@ def main() -> None:
     if recipe.unlabelled:
         data = with_unlabelled(data, recipe.unlabelled, recipe.unlabelled_examples)
     tokenizer = tokenizer_of_student(recipe.student, teacher_tokenizer)
+    same_tokens = tokenizer is teacher_tokenizer
     theirs = tokenize_data(data, teacher_tokenizer, recipe.max_length)
-    ours = theirs if tokenizer is teacher_tokenizer else tokenize_data(data, tokenizer, recipe.max_length)
-    rows, answers = with_teacher_logits(
+    ours = theirs if same_tokens else tokenize_data(data, tokenizer, recipe.max_length, keep_text=True)
+    name_of_teacher = recipe.teacher.removeprefix("config:")
+    answers = asked_once(
+        live_teacher(teacher, name_of_teacher, teacher_tokenizer, None if same_tokens else data, recipe.max_length),
         ours.train,
-        teacher,
-        theirs.train,
         args,
-        name=public_name(recipe.teacher.removeprefix("config:")),
-        collator=theirs.collator,
-        folder=shared / "_teacher_logits",
+        collator=ours.collator,
+        cache=recipe.teacher_cache,
+        folder=shared / "_teacher_cache",
     )
 
     students, controls = train_with_controls(
         lambda seed: new_student(recipe.student, teacher, data.classes, seed),
         args,
-        rows,
+        ours.train,
         ours.labelled,
         ours.evaluation.get("validation"),
         teacher=answers,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -15,6 +14,7 @@ from torch import nn
 from transformers import default_data_collator
 from transformers.utils.logging import tqdm
 
+from hf_distill.inference import running
 from hf_distill.labels import LABEL_COLUMNS
 from hf_distill.losses import NO_LABEL
 
@@ -126,30 +126,6 @@ def predict(
         return Predictions(torch.cat(logits).numpy()[back], _class_indices([labels[index] for index in back]))
     except ValueError as error:
         raise ValueError(f"{desc} with {model_name(model)}: {error}") from error
-
-
-@contextmanager
-def running(model: nn.Module, device: torch.device | str | None = None) -> Iterator[torch.device]:
-    """Evaluation mode on a device, without gradient; afterwards the model is in the mode and place it was in.
-
-    The autocast that accelerate leaves around a model trained in bf16 is taken off, so that a model answers in the same
-    precision whether it was just trained or loaded from the disk.
-    """
-    wrapper = {
-        name: vars(model).pop(name) for name in ("forward", "_original_forward") if "_original_forward" in vars(model)
-    }
-    modes = {module: module.training for module in model.modules()}
-    home = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    where = torch.device(device) if device is not None else home
-    model.eval().to(where)
-    try:
-        with torch.inference_mode():
-            yield where
-    finally:
-        vars(model).update(wrapper)
-        model.to(home)
-        for module, training in modes.items():
-            module.training = training
 
 
 def model_inputs(

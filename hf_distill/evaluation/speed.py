@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from hf_distill.evaluation.prediction import Collator, model_inputs, running
+from hf_distill.evaluation.prediction import Collator, model_inputs
+from hf_distill.inference import running
 
 THROUGHPUT_BATCH = 32
 

@@ -1,5 +1,7 @@
 """What recipes share: the command line, data, models, trainings and the report. Strings become objects here."""
 
+from hf_distill.fingerprints import weights_fingerprint
+from hf_distill.recipe.answers import asked_once
 from hf_distill.recipe.arguments import Preset, parse, parse_seeds
 from hf_distill.recipe.columns import TextData, as_classification, with_unlabelled
 from hf_distill.recipe.data import load_splits
@@ -12,11 +14,16 @@ from hf_distill.recipe.results import report_results
 from hf_distill.recipe.runs import (
     train_run,
     train_with_controls,
-    weights_fingerprint,
-    with_teacher_logits,
     without_teacher,
 )
-from hf_distill.recipe.text import TokenizedData, check_names, fine_tuned_teacher, tokenize_data, tokenizer_of_student
+from hf_distill.recipe.text import (
+    TokenizedData,
+    check_names,
+    fine_tuned_teacher,
+    live_teacher,
+    tokenize_data,
+    tokenizer_of_student,
+)
 from hf_distill.recipe.tokens import padding_collator, tokenize
 from hf_distill.recipe.vision import (
     PreparedImages,
@@ -34,6 +41,7 @@ __all__ = [
     "TokenizedData",
     "as_classification",
     "as_image_classification",
+    "asked_once",
     "channels_last_collator",
     "check_image_model",
     "check_names",
@@ -41,6 +49,7 @@ __all__ = [
     "grouping_by_length",
     "hardware_defaults",
     "hub_reachable",
+    "live_teacher",
     "load_images",
     "load_splits",
     "new_classifier",
@@ -62,7 +71,6 @@ __all__ = [
     "train_with_controls",
     "trained_image_teacher",
     "weights_fingerprint",
-    "with_teacher_logits",
     "with_unlabelled",
     "without_teacher",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 import logging
 import shutil
@@ -12,23 +11,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import torch
-from datasets import Dataset, concatenate_datasets, load_from_disk
+from datasets import Dataset
 from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase, TrainerState, set_seed
 
-from hf_distill.evaluation import predict
-from hf_distill.labels import label_names
+from hf_distill.fingerprints import rows_fingerprint
 from hf_distill.metrics import classification_metrics
 from hf_distill.objective import Objective
-from hf_distill.teachers import ColumnTeacher, Teacher
+from hf_distill.teachers import Teacher
 from hf_distill.trainer import DistillationTrainer
 from hf_distill.training_args import DistillationTrainingArguments
 
 logger = logging.getLogger(__name__)
 
 SETTINGS_FILE, FINISHED_FILE = "_settings.json", "_finished.json"
-TEACHER_COLUMN = "teacher_logits"
 NOT_ABOUT_THE_RESULT = (
     *("output_dir", "log", "hub_", "push_", "run_name", "project", "report_to", "disable_tqdm", "save_", "do_"),
     *("dataloader_num", "dataloader_pin", "dataloader_persistent", "dataloader_prefetch", "per_device_eval", "eval_"),
@@ -137,7 +132,7 @@ def train_run(
     settings = {
         **about,
         "arguments": _about(args),
-        "rows": fingerprint(rows),
+        "rows": rows_fingerprint(rows),
         "objective": objective and objective.describe(),
     }
     run = Run(Path(args.output_dir), settings, args.process_index == 0)
@@ -235,65 +230,6 @@ def train_with_controls(
     return students, controls
 
 
-def with_teacher_logits(
-    rows: Dataset,
-    teacher: PreTrainedModel,
-    teacher_rows: Dataset,
-    args: DistillationTrainingArguments,
-    *,
-    name: str,
-    collator: Callable[[list[Any]], dict[str, Any]],
-    folder: Path,
-) -> tuple[Dataset, ColumnTeacher]:
-    """Ask the teacher once about every row, and keep the answers in a column and on the disk.
-
-    Args:
-        rows: The student's training set.
-        teacher: A fine-tuned classifier.
-        teacher_rows: The same rows, prepared for the teacher.
-        args: For the device, the batch size and bfloat16.
-        name: What logs and card call the teacher.
-        collator: Makes the teacher's batches.
-        folder: Where the answers are kept for the next run.
-
-    Returns:
-        The rows with the column, and the teacher that reads it.
-    """
-    run = Run(
-        folder,
-        {"teacher": weights_fingerprint(teacher), "rows": fingerprint(teacher_rows), "bf16": args.bf16},
-        args.process_index == 0,
-    )
-    with args.main_process_first(desc="asking the teacher"):
-        if not run.finished:
-            run.begin()
-            logger.info("The teacher answers %d examples, once for all runs.", len(rows))
-            answers = predict(
-                teacher,
-                teacher_rows,
-                collator,
-                args.eval_batch_size,
-                args.device,
-                bf16=args.bf16,
-                desc="Asking the teacher",
-            )
-            _replace(folder / "logits", Dataset.from_dict({TEACHER_COLUMN: answers.logits}))
-            run.end()
-    column = load_from_disk(folder / "logits")
-    return concatenate_datasets([rows, column], axis=1), ColumnTeacher(
-        TEACHER_COLUMN, classes=label_names(teacher.config), name=name
-    )
-
-
-def _replace(folder: Path, rows: Dataset) -> None:
-    """Save a data set in place of another one, which may be open: its files are left to whoever reads them."""
-    unfinished = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    rows.save_to_disk(unfinished)
-    shutil.rmtree(folder, ignore_errors=True)
-    unfinished.rename(folder)
-
-
 def changed(args: DistillationTrainingArguments, **changes: Any) -> DistillationTrainingArguments:
     """A copy of the arguments with some of them changed."""
     untyped: Any = args  # transformers' own fields are not known to a type checker
@@ -305,28 +241,6 @@ def without_teacher() -> dict[str, Any]:
     """The arguments that only a training with a teacher depends on, at their defaults: two without are the same."""
     fields = DistillationTrainingArguments.__dataclass_fields__
     return {name: fields[name].default for name in ("temperature", "distillation_weight")}
-
-
-def fingerprint(rows: Dataset) -> str:
-    """A hash of the content of a data set; equal for equal rows in equal order, wherever they came from."""
-    digest = hashlib.sha256()
-    for table in rows.with_format("arrow").iter(batch_size=10_000):
-        # Taking every row copies a slice into buffers of its own, whose bytes depend on the values alone.
-        plain = table.replace_schema_metadata(None).take(pyarrow.array(range(len(table))))
-        sink = pyarrow.BufferOutputStream()
-        with pyarrow.ipc.new_stream(sink, plain.schema) as stream:
-            stream.write_table(plain)
-        digest.update(sink.getvalue())
-    return digest.hexdigest()[:16]
-
-
-def weights_fingerprint(model: PreTrainedModel) -> str:
-    """A hash of a model's weights: two models of one name are told apart."""
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _about(args: DistillationTrainingArguments) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from hf_distill.recipe.columns import TextData
 from hf_distill.recipe.models import check_model, has_trained_head, load_tokenizer, new_classifier, split_layers
 from hf_distill.recipe.runs import train_run
 from hf_distill.recipe.tokens import padding_collator, tokenize
-from hf_distill.teachers import load_classifier
+from hf_distill.teachers import ModelTeacher, load_classifier, public_name
 from hf_distill.training_args import DistillationTrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -38,13 +39,15 @@ class TokenizedData:
     collator: DataCollatorWithPadding
 
 
-def tokenize_data(data: TextData, tokenizer: PreTrainedTokenizerBase, max_length: int) -> TokenizedData:
-    """Every split in one tokenizer's tokens."""
+def tokenize_data(
+    data: TextData, tokenizer: PreTrainedTokenizerBase, max_length: int, keep_text: bool = False
+) -> TokenizedData:
+    """Every split in one tokenizer's tokens; the training split with its text, where a teacher reads that itself."""
 
-    def tokens(rows: Dataset, split: str) -> Dataset:
-        return tokenize(rows, tokenizer, data.text_columns, max_length, desc=f"Tokenizing {split}")
+    def tokens(rows: Dataset, split: str, keep_text: bool = False) -> Dataset:
+        return tokenize(rows, tokenizer, data.text_columns, max_length, f"Tokenizing {split}", keep_text)
 
-    train = tokens(data.splits["train"], "train")
+    train = tokens(data.splits["train"], "train", keep_text)
     labelled = data.labelled("train")
     return TokenizedData(
         train=train,
@@ -95,6 +98,28 @@ def fine_tuned_teacher(
         about={"model": name},
     )
     return trainer.model, tokenizer
+
+
+def live_teacher(
+    model: PreTrainedModel, name: str, tokenizer: PreTrainedTokenizerBase, data: TextData | None, max_length: int
+) -> ModelTeacher:
+    """A fine-tuned model as the teacher of a student.
+
+    Args:
+        model: The model.
+        name: What logs and card call it.
+        tokenizer: The model's.
+        data: The task, where the student has another tokenizer: the teacher then reads its text columns itself.
+        max_length: Longest text in tokens.
+    """
+    if data is None:
+        teacher = ModelTeacher(model, processing_class=tokenizer)
+    else:
+        shorter = copy.deepcopy(tokenizer)
+        shorter.model_max_length = min(max_length, tokenizer.model_max_length)
+        teacher = ModelTeacher(model, processing_class=shorter, text_columns=data.text_columns)
+    teacher.name = public_name(name)
+    return teacher
 
 
 def check_names(teacher: str, student: str) -> None:

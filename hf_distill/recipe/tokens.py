@@ -17,6 +17,7 @@ def tokenize(
     text_columns: Sequence[str],
     max_length: int,
     desc: str = "Tokenizing",
+    keep_text: bool = False,
 ) -> Dataset:
     """The rows as ``input_ids`` and what goes with them, truncated, not padded. Of the other columns ``labels`` stays.
 
@@ -26,13 +27,15 @@ def tokenize(
         text_columns: One, or two for pairs.
         max_length: Longest in tokens; less where the tokenizer's model takes less.
         desc: What the progress bar says.
+        keep_text: Whether the text columns stay too, for a teacher that reads them itself.
     """
     length = min(max_length, tokenizer.model_max_length)
 
     def encode(batch: dict[str, list[str]]) -> Any:
         return tokenizer(*(batch[column] for column in text_columns), truncation=True, max_length=length)
 
-    dropped = [column for column in rows.column_names if column != "labels"]
+    kept = {"labels", *(text_columns if keep_text else ())}
+    dropped = [column for column in rows.column_names if column not in kept]
     return rows.map(encode, batched=True, remove_columns=dropped, desc=desc)
 
 

@@ -23,6 +23,8 @@ class Teacher(ABC):
         shared_columns: Columns it reads as the student's collator made them, ``token_type_ids`` for instance.
         raw_columns: Columns it reads from the rows themselves, before any collator, through :meth:`collate`.
         live_model: The model that it runs on a batch, into which a feature term may look; ``None`` where there is none.
+        kept_features: Paths of modules whose output it has kept, where it is no live model.
+        own_tokens: Whether it cuts texts into tokens of its own, that do not lie beside the student's.
     """
 
     name: str
@@ -30,6 +32,8 @@ class Teacher(ABC):
     shared_columns: frozenset[str] = frozenset()
     raw_columns: frozenset[str] = frozenset()
     live_model: nn.Module | None = None
+    kept_features: frozenset[str] = frozenset()
+    own_tokens: bool = False
 
     @abstractmethod
     def __call__(self, inputs: Mapping[str, Any]) -> ModelView:
@@ -42,6 +46,14 @@ class Teacher(ABC):
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Make this teacher's own inputs from rows of the dataset; nothing where it shares the student's."""
         return {}
+
+    def fingerprint(self) -> dict[str, str]:
+        """What its answers depend on besides the example, as hashes and versions under names.
+
+        Raises:
+            TypeError: it does not answer by itself, so there is nothing to keep.
+        """
+        raise TypeError(f"The answers of {self.name!r} ({type(self).__name__}) are there already: use it as it is.")
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The weights it holds, if any."""

@@ -52,6 +52,7 @@ class EnsembleTeacher(Teacher):
         ]
         self.shared_columns = frozenset().union(*(teacher.shared_columns for teacher in self.teachers))
         self.raw_columns = frozenset().union(*(teacher.raw_columns for teacher in self.teachers))
+        self.own_tokens = any(teacher.own_tokens for teacher in self.teachers)
 
     def __call__(self, inputs: Mapping[str, Any]) -> ModelView:
         answers = [
@@ -66,6 +67,14 @@ class EnsembleTeacher(Teacher):
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         made = {str(index): teacher.collate(rows) for index, teacher in enumerate(self.teachers)}
         return {index: inputs for index, inputs in made.items() if inputs}
+
+    def fingerprint(self) -> dict[str, str]:
+        members = {
+            f"{index} {name}": value
+            for index, teacher in enumerate(self.teachers)
+            for name, value in teacher.fingerprint().items()
+        }
+        return {**members, "weights of teachers": str(self.weights)}
 
     def parameters(self) -> Iterator[nn.Parameter]:
         return chain.from_iterable(teacher.parameters() for teacher in self.teachers)

@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from hf_distill.fingerprints import config_fingerprint, tokenizer_fingerprint, weights_fingerprint
 from hf_distill.labels import label_names
 from hf_distill.teachers.base import Teacher
 from hf_distill.views import ModelView
@@ -67,6 +68,7 @@ class ModelTeacher(Teacher):
         self.raw_columns = frozenset(text_columns)
         self._inputs = frozenset(signature(self.model.forward).parameters) - {"labels"}
         self.shared_columns = frozenset() if text_columns else self._inputs
+        self.own_tokens = bool(text_columns)
         self._vouched_for = processing_class is not None
 
     def __call__(self, inputs: Mapping[str, Any]) -> ModelView:
@@ -85,6 +87,15 @@ class ModelTeacher(Teacher):
         padding = {"padding": True, "pad_to_multiple_of": 8 if longest % 8 == 0 else None}
         encoded = self.tokenizer(*texts, truncation=True, max_length=longest, return_tensors="pt", **padding)
         return {ENCODED: dict(encoded)}
+
+    def fingerprint(self) -> dict[str, str]:
+        read = {} if not self.text_columns else {"tokenizer": tokenizer_fingerprint(self.tokenizer)}
+        return {
+            "model": type(self.model).__name__,
+            "weights": weights_fingerprint(self.model),
+            "config": config_fingerprint(self.model.config),
+            **read,
+        }
 
     def parameters(self) -> Iterator[nn.Parameter]:
         return iter(self.model.parameters())

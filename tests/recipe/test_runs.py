@@ -5,17 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import tiny
 import torch
 from datasets import Dataset
 from transformers import TrainerCallback, default_data_collator
 
-from hf_distill import DistillationTrainer, LogitTerm, Objective
+from hf_distill import DistillationTrainer, LogitTerm, ModelTeacher, Objective
 from hf_distill.losses import HardTargetLoss
 from hf_distill.recipe import runs
-from hf_distill.recipe.runs import Run, changed, fingerprint, train_run, train_with_controls, with_teacher_logits
+from hf_distill.recipe.runs import Run, changed, train_run, train_with_controls
 
 
 class Tokenizer:
@@ -140,50 +139,18 @@ def test_half_a_settings_file_is_not_taken_for_one(tmp_path: Path) -> None:
     assert not Run(tmp_path, {"a": 1}).finished
 
 
-def test_the_teacher_is_asked_once_and_its_answers_are_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    teacher, rows = tiny.bert(seed=1), tiny.dataset()
-    args = tiny.arguments(tmp_path / "out")
-
-    def ask(data: Dataset, teacher: Any = teacher) -> tuple[Dataset, Any]:
-        return with_teacher_logits(
-            data, teacher, data, args, name="large", collator=default_data_collator, folder=tmp_path / "logits"
-        )
-
-    taught, column = ask(rows)
-    assert column.name == "large"
-    with torch.no_grad():
-        expected = teacher(**rows.remove_columns("labels").with_format("torch")[:]).logits
-    np.testing.assert_allclose(taught["teacher_logits"][:], expected.numpy(), atol=1e-6)
-    with monkeypatch.context() as patch:
-        patch.setattr(runs, "predict", lambda *_, **__: pytest.fail("asked again"))
-        again, _ = ask(rows)
-    assert again["teacher_logits"][:] == taught["teacher_logits"][:]
-    others = [ask(tiny.dataset(seed=5))[0], ask(rows, tiny.bert(seed=2))[0]]
-    assert all(other["teacher_logits"][:] != taught["teacher_logits"][:] for other in others)
-
-
-def test_the_column_knows_the_teachers_classes(tmp_path: Path) -> None:
-    teacher, rows = tiny.bert(seed=1, id2label={0: "c", 1: "a", 2: "b"}), tiny.dataset()
-    args, folder = tiny.arguments(tmp_path), tmp_path / "logits"
-    _, column = with_teacher_logits(rows, teacher, rows, args, name="t", collator=default_data_collator, folder=folder)
-    assert column.classes == ["c", "a", "b"]
-
-
 def test_each_student_has_a_control_with_the_same_start_and_steps(tmp_path: Path) -> None:
     rows = tiny.dataset()
     unlabelled = rows.map(lambda row, i: {"labels": row["labels"] if i < 20 else -100}, with_indices=True)
     teacher = tiny.bert(seed=9)
     args = tiny.arguments(tmp_path / "out", num_train_epochs=1, learning_rate=0.0)
-    taught, column = with_teacher_logits(
-        unlabelled, teacher, unlabelled, args, name="t", collator=default_data_collator, folder=tmp_path / "l"
-    )
     students, controls = train_with_controls(
         lambda seed: tiny.bert(seed=seed),
         args,
-        taught,
+        unlabelled,
         unlabelled.select(range(20)),
         None,
-        teacher=column,
+        teacher=ModelTeacher(teacher),
         objective=Objective(hard=LogitTerm(HardTargetLoss())),
         seeds=[3, 4],
         processing_class=Tokenizer(),
@@ -208,19 +175,15 @@ def test_checkpoints_of_another_training_are_not_touched(tmp_path: Path) -> None
 
 def test_runs_that_differ_in_the_teachers_part_share_their_controls(tmp_path: Path, trainings: list[int]) -> None:
     rows = tiny.dataset()
-    taught, column = with_teacher_logits(
-        rows, tiny.bert(seed=9), rows, tiny.arguments(tmp_path), name="t", collator=default_data_collator,
-        folder=tmp_path / "l",
-    )  # fmt: skip
 
     def run(name: str, **settings: Any) -> list[DistillationTrainer]:
         return train_with_controls(
             lambda seed: tiny.bert(seed=seed),
             tiny.arguments(tmp_path / name, num_train_epochs=1, **settings),
-            taught,
+            rows,
             rows,
             None,
-            teacher=column,
+            teacher=ModelTeacher(tiny.bert(seed=9)),
             objective=None,
             seeds=[3],
             processing_class=Tokenizer(),
@@ -241,12 +204,3 @@ def test_nothing_is_pushed_by_a_run(tmp_path: Path) -> None:
     args = tiny.arguments(tmp_path, hub_token="hf_secret")
     copy = changed(args, push_to_hub=False, output_dir=str(tmp_path / "b"))
     assert (copy.output_dir, copy.hub_token, args.output_dir) == (str(tmp_path / "b"), "hf_secret", str(tmp_path))
-
-
-def test_a_fingerprint_is_about_content() -> None:
-    rows = tiny.dataset()
-    assert fingerprint(rows) == fingerprint(tiny.dataset())
-    assert fingerprint(rows) == fingerprint(Dataset.from_dict(rows.to_dict(), features=rows.features))
-    assert fingerprint(rows.select(range(35))) == fingerprint(tiny.dataset(rows=35))
-    others = [rows.select(range(35)), rows.shuffle(seed=1), tiny.dataset(seed=5), rows.remove_columns("labels")]
-    assert len({fingerprint(other) for other in [rows, *others]}) == 5

@@ -1,0 +1,235 @@
+"""Asking a teacher once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env, send_to_device
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import DataCollatorWithPadding, PreTrainedModel, default_data_collator
+from transformers.utils.logging import tqdm
+
+from hf_distill.cache.cached_teacher import CachedTeacher
+from hf_distill.cache.keys import Keys, keys_of_rows
+from hf_distill.cache.rows import Row, columns_read, refuse_unseeded, row_loader, unanswered, views_of
+from hf_distill.cache.shard import Answers
+from hf_distill.cache.store import FORMAT, AnswerStore
+from hf_distill.features import find_module, tapped
+from hf_distill.inference import running
+from hf_distill.labels import LABEL_COLUMNS
+from hf_distill.randomness import isolated_randomness
+from hf_distill.teachers import Teacher, as_teacher
+
+BYTES_A_FILE, SECONDS_A_FILE, SHARE_A_FILE = 2**26, 60.0, 0.1
+"""A file is written when so much has been collected, or for so long and such a share of the time since the beginning. A
+run that is killed loses no more, and there are never many files to look into."""
+
+
+def cache_teacher(
+    dataset: Any,
+    teacher: PreTrainedModel | str | Path | Teacher,
+    folder: str | Path,
+    *,
+    data_collator: Callable[[list[Any]], Mapping[str, Any]] | None = None,
+    batch_size: int = 64,
+    bf16: bool = False,
+    dtype: torch.dtype = torch.float32,
+    top_k: int | None = None,
+    features: Collection[str] = (),
+    key_columns: Collection[str] | None = None,
+    device: torch.device | str | None = None,
+    num_workers: int = 0,
+    desc: str = "Asking the teacher",
+) -> CachedTeacher:
+    """Ask a teacher about every example of a data set, once, and keep the answers on the disk.
+
+    Each answer is kept under a hash of what the teacher read. What is in the folder already is not asked again, so a
+    build that was killed goes on, another data set adds to the same folder, and equal examples are asked about once.
+    Under ``accelerate launch`` the processes share the work. Call it before training and pass what it returns as
+    ``teacher_model``; the folder is all that a later run needs, through :class:`CachedTeacher`.
+
+    Args:
+        dataset: A ``datasets.Dataset``, or anything with a length whose items are dicts, as the trainer gets it. Where
+            it has ``set_epoch`` and a ``count`` of views, all views are asked about.
+        teacher: A model, a name, a folder or a teacher.
+        folder: Where the answers are kept; begun where there is none.
+        data_collator: Makes the teacher's batches from rows; as in ``Trainer`` if left out.
+        batch_size: Examples a batch.
+        bf16: Run the teacher under bfloat16 autocast, as a training with ``bf16=True`` would.
+        dtype: ``torch.float32`` or ``torch.float16``, in which logits are kept.
+        top_k: Keep the so many largest logits of an example and the rest of its probability as one mass, which the
+            other classes get in equal shares. Exact at temperature 1 for these classes and for the mass.
+        features: Paths of modules whose output is kept as well, in float16, for feature terms.
+        key_columns: Columns that tell examples apart, where the collator makes the teacher's inputs from others. The
+            collator must then give equal inputs for equal values of these.
+        device: Where the teacher runs; the device of this process if left out.
+        num_workers: Processes that prepare rows.
+        desc: What the progress bar says.
+
+    Returns:
+        The teacher that gives the kept answers.
+
+    Raises:
+        ValueError: the folder holds answers that were made with something else, or the data set is augmented at random
+            without a seed, or an answer is NaN; the message says what to do.
+        KeyError: the rows lack what the teacher reads.
+
+    Example:
+        >>> import tempfile, torch, transformers, datasets
+        >>> config = transformers.BertConfig(
+        ...     vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+        ... )
+        >>> rows = datasets.Dataset.from_dict({"input_ids": [[1, 2], [3, 4], [1, 2]]})
+        >>> model = transformers.BertForSequenceClassification(config)
+        >>> teacher = cache_teacher(rows, model, tempfile.mkdtemp())
+        >>> len(teacher.store)
+        2
+    """
+    asked, state = as_teacher(teacher), PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    if len(dataset) == 0:
+        raise ValueError("There is nothing to ask the teacher: the data set has no rows.")
+    with isolated_randomness():
+        columns = columns_read(asked, dataset[0], key_columns)
+        refuse_unseeded(dataset, columns)
+    for path in features:
+        find_module(_model(asked), path)
+    store = AnswerStore(folder, _identity(asked, columns, features, bf16, dtype, top_k))
+    where = state.device if device is None else torch.device(device)
+    collator = data_collator or _usual_collator(asked)
+    wanted = None if key_columns else asked.shared_columns | {*LABEL_COLUMNS}
+    if asked.live_model is None:
+        asked.to(where)
+    with running(_model(asked), where), isolated_randomness(), _bar(dataset, state, desc) as bar:
+        for view in range(views_of(dataset)):
+            if hasattr(dataset, "set_epoch"):
+                dataset.set_epoch(view)
+            loader = row_loader(dataset, unanswered(dataset, store, columns, batch_size, state, bar), num_workers)
+            collected = _Collected(store)
+            for rows in loader:
+                keys = keys_of_rows(rows, columns)
+                new = collected.new(keys)
+                if new.any():
+                    chosen = [row for row, is_new in zip(rows, new, strict=True) if is_new]
+                    inputs = send_to_device(_inputs(asked, collator, chosen, wanted), where)
+                    with (
+                        torch.autocast(where.type, torch.bfloat16, enabled=bf16),
+                        tapped(_model(asked), features) as seen,
+                    ):
+                        logits = asked(inputs).logits
+                    collected.add(keys[new], logits, seen, inputs.get("attention_mask"))
+                bar.update(len(new))
+            collected.write()
+    state.wait_for_everyone()
+    return CachedTeacher(folder)
+
+
+class _Collected:
+    """Answers that are not on the disk yet. Nothing waits for a device before they are written."""
+
+    def __init__(self, store: AnswerStore) -> None:
+        self.store = store
+        self.begun = time.monotonic()
+        self._empty()
+
+    def _empty(self) -> None:
+        self.parts: list[tuple[Keys, Tensor, dict[str, Tensor], Tensor | None]] = []
+        self.keys: set[int] = set()
+        self.bytes, self.emptied = 0, time.monotonic()
+
+    def new(self, keys: Keys) -> NDArray[np.bool_]:
+        """Which of these examples have not been asked about, each once."""
+        new = self.store.missing(keys)
+        for row, key in enumerate(keys[:, 0].tolist()):
+            new[row] &= key not in self.keys
+            self.keys.add(key)
+        return new
+
+    def add(self, keys: Keys, logits: Tensor, features: dict[str, Tensor], mask: Tensor | None) -> None:
+        narrow = {path: feature.half() for path, feature in features.items()}
+        self.parts.append((keys, logits.float(), narrow, mask))
+        self.bytes += keys.nbytes + sum(tensor.nbytes for tensor in (logits, *narrow.values()))
+        now = time.monotonic()
+        if self.bytes > BYTES_A_FILE or now - self.emptied > max(SECONDS_A_FILE, SHARE_A_FILE * (now - self.begun)):
+            self.write()
+            self.store.refresh()  # another run may be at the same work
+
+    def write(self) -> None:
+        self.store.add([_answers(*part) for part in self.parts])
+        self._empty()
+
+
+def _identity(
+    teacher: Teacher, columns: Collection[str], features: Collection[str], bf16: bool, dtype: torch.dtype,
+    top_k: int | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Everything besides the example that the kept answers depend on."""
+    if dtype not in (torch.float32, torch.float16):
+        raise ValueError(f"Logits are kept in torch.float32 or torch.float16, got {dtype}.")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be >= 1, got {top_k}.")
+    count = teacher.classes if isinstance(teacher.classes, int) else len(teacher.classes or ())
+    return {
+        "format": FORMAT,
+        "name": teacher.name,
+        "classes": teacher.classes,
+        "teacher": teacher.fingerprint(),
+        "transformers": transformers.__version__,
+        "columns": sorted(columns),
+        "precision": "bfloat16" if bf16 else "float32",
+        "dtype": str(dtype).removeprefix("torch."),
+        "top_k": None if top_k is None or 0 < count <= top_k else top_k,
+        "features": sorted(features),
+    }
+
+
+def _inputs(
+    teacher: Teacher,
+    collator: Callable[[list[Any]], Mapping[str, Any]],
+    rows: Sequence[Row],
+    wanted: Collection[str] | None,
+) -> dict[str, Any]:
+    """A batch for the teacher: what the collator makes of the wanted columns, or of all, and what it makes itself."""
+    chosen = [{key: value for key, value in row.items() if wanted is None or key in wanted} for row in rows]
+    shared = collator(chosen) if wanted is None or teacher.shared_columns & chosen[0].keys() else {}
+    return {**{key: value for key, value in shared.items() if key not in LABEL_COLUMNS}, **teacher.collate(rows)}
+
+
+def _answers(keys: Keys, logits: Tensor, features: dict[str, Tensor], mask: Tensor | None) -> Answers:
+    if not torch.isfinite(logits).all():
+        raise ValueError(
+            "The teacher answers NaN or infinity. Load it in float32, leave bf16 off, and check that its weights and "
+            "inputs are finite. What was answered before is kept."
+        )
+    arrays, per_token = {}, set()
+    for path, feature in features.items():
+        values = feature.cpu().numpy()
+        if mask is not None and feature.shape[:2] == mask.shape and feature.dim() == 3:
+            kept = mask.cpu().numpy().astype(bool)
+            arrays[path] = [tokens[real] for tokens, real in zip(values, kept, strict=True)]
+            per_token.add(path)
+        else:
+            arrays[path] = list(values)
+    return Answers(keys, logits.cpu().numpy(), arrays, frozenset(per_token))
+
+
+def _usual_collator(teacher: Teacher) -> Callable[[list[Any]], Mapping[str, Any]]:
+    tokenizer = getattr(teacher, "tokenizer", None)
+    usual: Callable[[list[Any]], Mapping[str, Any]] = default_data_collator
+    return usual if tokenizer is None or teacher.own_tokens else DataCollatorWithPadding(tokenizer)
+
+
+def _model(teacher: Teacher) -> nn.Module:
+    return teacher.live_model or nn.Identity()
+
+
+def _bar(dataset: Any, state: PartialState, desc: str) -> Any:
+    total = views_of(dataset) * len(range(state.process_index, len(dataset), state.num_processes))
+    return tqdm(total=total, desc=desc, unit="examples", delay=2.0, leave=False, disable=not state.is_main_process)

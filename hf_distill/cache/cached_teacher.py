@@ -1,0 +1,102 @@
+"""A teacher that has answered already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from hf_distill.cache.keys import Keys, keys_of_dataset, keys_of_rows
+from hf_distill.cache.store import AnswerStore
+from hf_distill.randomness import isolated_randomness
+from hf_distill.teachers import Teacher
+from hf_distill.views import ModelView
+
+LOGITS, FEATURES = "cached_logits", "cached_features"
+
+ROWS_LOOKED_AT = 256
+"""Of a data set that makes its rows only when they are asked for, as many are looked up before training."""
+
+
+class CachedTeacher(Teacher):
+    """The answers that :func:`cache_teacher` has kept. The model itself is not loaded.
+
+    Each example is found by the values that the teacher read, so rows may be shuffled, filtered, repeated or mixed with
+    others, and a row whose values have changed is an error, never a wrong answer.
+
+    Args:
+        folder: Where the answers are.
+
+    Raises:
+        FileNotFoundError: there are none.
+        ValueError: a file is damaged or does not belong there.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.store = AnswerStore(folder)
+        identity = self.store.identity
+        self.name = identity["name"]
+        self.classes = identity["classes"]
+        self.raw_columns = frozenset(identity["columns"])
+        self.kept_features = frozenset(identity["features"])
+        self.own_tokens = "input_ids" not in self.raw_columns
+
+    def __call__(self, inputs: Mapping[str, Any]) -> ModelView:
+        if LOGITS not in inputs:
+            raise KeyError(
+                f"The answer of {self.name!r} to an example of this batch is not in {self.store.folder}. "
+                "cache_teacher(dataset, teacher, folder) adds what is missing."
+            )
+        features = dict(inputs.get(FEATURES, {}))
+        for path in self.store.per_token & features.keys():
+            mask = inputs["attention_mask"].bool()
+            tokens = features[path]
+            features[path] = tokens.new_zeros(*mask.shape, *tokens.shape[1:])
+            features[path][mask] = tokens
+        return ModelView(logits=inputs[LOGITS], features=features)
+
+    def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The answers to these rows; nothing where one of them has none, as in an evaluation set."""
+        keys = keys_of_rows(rows, self.raw_columns)
+        if self.store.missing(keys).any():
+            return {}
+        answers: dict[str, Any] = {LOGITS: torch.from_numpy(self.store.logits(keys))}
+        if self.kept_features:
+            answers[FEATURES] = {
+                path: torch.from_numpy((np.concatenate if path in self.store.per_token else np.stack)(arrays))
+                for path, arrays in self.store.features(keys).items()
+            }
+        return answers
+
+    def check_dataset(self, dataset: object) -> None:
+        super().check_dataset(dataset)
+        missing = total = 0
+        with isolated_randomness():
+            for keys in self._keys_to_check(dataset):
+                missing, total = missing + int(self.store.missing(keys).sum()), total + len(keys)
+        if missing:
+            raise ValueError(
+                f"{missing} of {total} examples of the data set have no answer of {self.name!r} in "
+                f"{self.store.folder}. Were the texts cut into tokens, or images augmented, in another way when the "
+                "answers were kept? cache_teacher(dataset, teacher, folder) adds what is missing."
+            )
+
+    def _keys_to_check(self, dataset: Any) -> Iterable[Keys]:
+        if isinstance(dataset, Dataset) and dataset.format["type"] != "custom":
+            yield from keys_of_dataset(dataset, self.raw_columns)
+        elif hasattr(dataset, "__len__"):
+            step = max(len(dataset) // ROWS_LOOKED_AT, 1)
+            rows = [dataset[row] for row in islice(range(0, len(dataset), step), ROWS_LOOKED_AT)]
+            yield keys_of_rows(rows, self.raw_columns)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a data worker: where the answers are, not the answers."""
+        return {"folder": self.store.folder}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        CachedTeacher.__init__(self, state["folder"])

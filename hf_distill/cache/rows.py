@@ -1,0 +1,98 @@
+"""Which rows a teacher is asked about, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow.compute
+from accelerate import PartialState
+from datasets import Dataset
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from hf_distill.cache.keys import keys_of_dataset, keys_of_rows
+from hf_distill.cache.store import AnswerStore
+from hf_distill.teachers import Teacher
+
+Row: TypeAlias = Mapping[str, Any]
+
+
+def unanswered(
+    dataset: Any, store: AnswerStore, columns: Collection[str], batch_size: int, state: PartialState, bar: Any
+) -> Iterator[list[int]]:
+    """Batches of this process's row numbers. Of stored rows only those without an answer, the longest first."""
+    if not is_stored(dataset):
+        mine = range(state.process_index, len(dataset), state.num_processes)
+        yield from (list(mine[start : start + batch_size]) for start in range(0, len(mine), batch_size))
+        return
+    first = 0
+    for keys in keys_of_dataset(dataset, columns):
+        rows = np.arange(first, first + len(keys))
+        rows = rows[rows % state.num_processes == state.process_index]
+        open_ = rows[store.missing(keys[rows - first])]
+        bar.update(len(rows) - len(open_))
+        open_ = open_[np.argsort(-_lengths(dataset, open_, columns), kind="stable")]
+        yield from (open_[start : start + batch_size].tolist() for start in range(0, len(open_), batch_size))
+        first += len(keys)
+
+
+def _lengths(dataset: Dataset, rows: NDArray[np.int64], columns: Collection[str]) -> NDArray[np.int64]:
+    """The length of each row in tokens or, where it is text, in characters; 0 where it is neither."""
+    by_length = {name: pyarrow.compute.list_value_length for name in columns if name == "input_ids"} or {
+        name: pyarrow.compute.utf8_length
+        for name in columns
+        if getattr(dataset.features[name], "dtype", None) in ("string", "large_string")
+    }
+    table = dataset.select_columns(sorted(columns)).with_format("arrow")[rows] if len(rows) else {}
+    lengths = [measure(table[name]).to_numpy() for name, measure in by_length.items()] if len(rows) else []
+    return np.sum(lengths, axis=0) if lengths else np.zeros(len(rows), dtype=np.int64)
+
+
+def row_loader(dataset: Any, batches: Iterable[list[int]], num_workers: int) -> Iterable[list[Row]]:
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=list, num_workers=num_workers)
+
+
+def is_stored(dataset: Any) -> bool:
+    """Whether a row is what lies in the file, and not made when it is asked for."""
+    return isinstance(dataset, Dataset) and dataset.format["type"] != "custom"
+
+
+def views_of(dataset: Any) -> int:
+    """How many views there are of each example."""
+    count = getattr(dataset, "count", 1)
+    if count is None:
+        raise ValueError(
+            "There is a new random view of each example in every epoch, so no answer would be used twice. Give the "
+            "data set a fixed number of views."
+        )
+    return int(count) if isinstance(count, int) else 1
+
+
+def refuse_unseeded(dataset: Any, columns: Collection[str]) -> None:
+    if is_stored(dataset):
+        return
+    once, again = (keys_of_rows([dataset[row] for row in range(min(8, len(dataset)))], columns) for _ in range(2))
+    if (once != again).any():
+        raise ValueError(
+            "The data set gives other values for the same row each time, so no kept answer would ever be found: its "
+            "augmentation is random. Use Views(dataset, ..., seed=0, count=K), which has K fixed views, or no cache."
+        )
+
+
+def columns_read(teacher: Teacher, row: Row, key_columns: Collection[str] | None) -> frozenset[str]:
+    """The columns whose values decide the teacher's answer.
+
+    Raises:
+        KeyError: one is missing, or there is none.
+    """
+    columns = frozenset(key_columns or teacher.raw_columns | (teacher.shared_columns & row.keys()))
+    if missing := sorted(columns - row.keys()):
+        raise KeyError(f"Teacher {teacher.name!r} reads {missing}, but the data set has {sorted(row)}.")
+    if not columns:
+        raise KeyError(
+            f"The data set has {sorted(row)}, and teacher {teacher.name!r} reads none of them: a collator makes its "
+            "inputs. Say which columns tell examples apart: key_columns=[...]."
+        )
+    return columns

@@ -1,0 +1,169 @@
+"""A folder of answers, found by example. It only grows, and several processes and runs may fill it at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_distill.cache.keys import Keys
+from hf_distill.cache.shard import Answers, Array, Shard, write_shard
+
+IDENTITY_FILE = "identity.json"
+FORMAT = 1
+"""Of the folder; a number is never used again for another one."""
+
+NAME = "name"
+"""Entry of an identity on which the answers do not depend."""
+
+
+class AnswerStore:
+    """Answers of one teacher on the disk, each under the key of its example.
+
+    Args:
+        folder: Where they are.
+        identity: Everything besides the example that the answers depend on, as plain data. With it the folder is made
+            where there is none; without it the folder must be there.
+
+    Raises:
+        FileNotFoundError: there is no cache in the folder.
+        ValueError: the answers were made with something else, or a file is damaged; the message says which.
+    """
+
+    def __init__(self, folder: str | Path, identity: Mapping[str, Any] | None = None) -> None:
+        self.folder = Path(folder)
+        if identity is not None:
+            self._begin(identity)
+        self.identity = self._read()
+        if identity is not None:
+            self._compare(identity)
+        self._digest = _digest(self.identity)
+        self._shards: dict[str, Shard] = {}
+        self.refresh()
+
+    def __len__(self) -> int:
+        """Answers in all files; one that two runs have written counts twice."""
+        return sum(len(shard) for shard in self._shards.values())
+
+    @property
+    def per_token(self) -> set[str]:
+        """Paths of modules of which one vector a token was kept."""
+        return {path for shard in self._shards.values() for path, shape in shard.shapes.items() if shape[0] < 0}
+
+    def refresh(self) -> None:
+        """Take up what other processes have written since."""
+        for path in sorted(self.folder.glob("*.arrow")):
+            if path.name not in self._shards:
+                self._shards[path.name] = Shard(path, self._digest)
+
+    def add(self, answers: Sequence[Answers]) -> None:
+        """Keep these answers, in a file of their own."""
+        if not answers:
+            return
+        name = f"{uuid.uuid4().hex}.arrow"
+        write_shard(self.folder / name, answers, self.identity["dtype"], self.identity["top_k"], self._digest)
+        self._shards[name] = Shard(self.folder / name, self._digest)
+
+    def missing(self, keys: Keys) -> NDArray[np.bool_]:
+        """Which of the examples have no answer yet."""
+        return self._find(keys)[0] < 0
+
+    def logits(self, keys: Keys) -> Array:
+        """``(B, C)`` float32.
+
+        Raises:
+            KeyError: an example has no answer.
+        """
+        places, shards = self._places(keys), list(self._shards.values())
+        rows = {number: places[1][places[0] == number] for number in np.unique(places[0])}
+        logits = np.empty((len(keys), shards[places[0][0]].classes), dtype=np.float32)
+        for number, chosen in rows.items():
+            logits[places[0] == number] = shards[number].logits(chosen)
+        return logits
+
+    def features(self, keys: Keys) -> dict[str, list[Array]]:
+        """Under the path of each module that was kept, one float16 array an example.
+
+        Raises:
+            KeyError: an example has no answer.
+        """
+        places, shards = self._places(keys), list(self._shards.values())
+        return {
+            path: [shards[number].feature(path, row) for number, row in zip(*places, strict=True)]
+            for path in self.identity["features"]
+        }
+
+    def _places(self, keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        places = self._find(keys)
+        if (places[0] < 0).any():
+            raise KeyError(f"{int((places[0] < 0).sum())} of {len(keys)} examples have no answer in {self.folder}.")
+        return places
+
+    def _find(self, keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Number of the file and row in it of each key; -1 where there is none."""
+        files = np.full(len(keys), -1)
+        rows = np.full(len(keys), -1)
+        for number, shard in enumerate(self._shards.values()):
+            (open_,) = np.nonzero(files < 0)
+            found = shard.find(keys[open_])
+            files[open_[found >= 0]] = number
+            rows[open_] = found
+            if (files >= 0).all():
+                break
+        return files, rows
+
+    # ---- What the answers depend on ----
+
+    def _begin(self, identity: Mapping[str, Any]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        unfinished = self.folder / f"{IDENTITY_FILE}.{uuid.uuid4().hex}.part"
+        unfinished.write_text(json.dumps(identity, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        try:
+            os.link(unfinished, self.folder / IDENTITY_FILE)  # unlike a rename, it never replaces another one
+        except FileExistsError:
+            pass
+        finally:
+            unfinished.unlink()
+
+    def _read(self) -> dict[str, Any]:
+        path = self.folder / IDENTITY_FILE
+        try:
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"There is no cache of a teacher's answers in {self.folder}. Make one: cache_teacher(dataset, teacher, "
+                "folder)."
+            ) from None
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is damaged ({error}). Delete the folder {self.folder}.") from error
+        if found.get("format") != FORMAT:
+            raise ValueError(
+                f"The cache in {self.folder} was written by another version of hf_distill (format "
+                f"{found.get('format')}, here {FORMAT}). Choose another folder, or delete this one."
+            )
+        return found
+
+    def _compare(self, identity: Mapping[str, Any]) -> None:
+        wanted = json.loads(json.dumps(identity))
+        changes = [
+            f"{name} was {self.identity.get(name)!r} and is {wanted.get(name)!r}"
+            for name in sorted({*wanted, *self.identity} - {NAME})
+            if self.identity.get(name) != wanted.get(name)
+        ]
+        if changes:
+            raise ValueError(
+                f"The answers in {self.folder} were made with something else: {'; '.join(changes)}. Choose another "
+                "folder, or delete this one."
+            )
+
+
+def _digest(identity: Mapping[str, Any]) -> str:
+    chosen = {name: value for name, value in identity.items() if name != NAME}
+    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:32]

@@ -1,0 +1,58 @@
+"""Hashes of what a result depends on: rows, and a model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pyarrow
+import torch
+from datasets import Dataset
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+NOT_ABOUT_THE_ANSWERS = {
+    *("architectures", "dtype", "torch_dtype", "transformers_version", "problem_type", "id2label", "label2id"),
+    *("output_attentions", "output_hidden_states", "return_dict", "use_cache", "auto_map"),
+}
+"""Entries of a config that saving and loading may change, or that have no part in the logits."""
+
+
+def rows_fingerprint(rows: Dataset) -> str:
+    """A hash of the content of a data set; equal for equal rows in equal order, wherever they came from."""
+    digest = hashlib.sha256()
+    for table in rows.with_format("arrow").iter(batch_size=10_000):
+        # Taking every row copies a slice into buffers of its own, whose bytes depend on the values alone.
+        plain = table.replace_schema_metadata(None).take(pyarrow.array(range(len(table))))
+        sink = pyarrow.BufferOutputStream()
+        with pyarrow.ipc.new_stream(sink, plain.schema) as stream:
+            stream.write_table(plain)
+        digest.update(sink.getvalue())
+    return digest.hexdigest()[:16]
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """A hash of a model's weights: two models of one name are told apart."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def config_fingerprint(config: PreTrainedConfig) -> str:
+    """A hash of a model's architecture and of what it does; equal before and after saving and loading."""
+    known = {
+        key: value
+        for key, value in config.to_dict().items()
+        if key not in NOT_ABOUT_THE_ANSWERS and not key.startswith("_")
+    }
+    return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase | None) -> str:
+    """A hash of how a tokenizer cuts texts, and how long they may be."""
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    rules = fast.to_str() if fast is not None else json.dumps(tokenizer and tokenizer.get_vocab(), sort_keys=True)
+    longest = getattr(tokenizer, "model_max_length", None)
+    return hashlib.sha256(f"{type(tokenizer).__name__} {longest} {rules}".encode()).hexdigest()[:16]

@@ -1,0 +1,53 @@
+"""A teacher's answers, kept between the runs of a recipe."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hf_distill.cache import cache_teacher
+from hf_distill.teachers import Teacher
+from hf_distill.training_args import DistillationTrainingArguments
+
+logger = logging.getLogger(__name__)
+
+AUTO, OFF = "auto", "off"
+
+
+def asked_once(
+    teacher: Teacher,
+    rows: Any,
+    args: DistillationTrainingArguments,
+    *,
+    collator: Callable[[list[Any]], Mapping[str, Any]],
+    cache: str,
+    folder: Path,
+) -> Teacher:
+    """The teacher whose answers are kept, or the teacher itself where ``--teacher_cache`` is ``off``.
+
+    Args:
+        teacher: Who is asked.
+        rows: The student's training set.
+        args: For the device, the batch size and bfloat16.
+        collator: Makes batches of the rows.
+        cache: A folder, ``auto`` or ``off``.
+        folder: Where ``auto`` keeps the answers: one folder for each teacher and precision.
+    """
+    if cache == OFF:
+        return teacher
+    about = json.dumps([teacher.fingerprint(), args.bf16], sort_keys=True)
+    where = folder / hashlib.sha256(about.encode()).hexdigest()[:16] if cache == AUTO else Path(cache)
+    logger.info("The teacher answers %d examples, once for all runs; the answers are kept in %s.", len(rows), where)
+    return cache_teacher(
+        rows,
+        teacher,
+        where,
+        data_collator=collator,
+        batch_size=args.eval_batch_size,
+        bf16=args.bf16,
+        device=args.device,
+    )

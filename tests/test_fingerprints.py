@@ -1,0 +1,47 @@
+"""Equal content has equal fingerprints, wherever it came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tiny
+import torch
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification, BertTokenizerFast
+
+from hf_distill.fingerprints import config_fingerprint, rows_fingerprint, tokenizer_fingerprint, weights_fingerprint
+
+
+def test_rows_are_about_content() -> None:
+    rows = tiny.dataset()
+    assert rows_fingerprint(rows) == rows_fingerprint(tiny.dataset())
+    assert rows_fingerprint(rows) == rows_fingerprint(Dataset.from_dict(rows.to_dict(), features=rows.features))
+    assert rows_fingerprint(rows.select(range(35))) == rows_fingerprint(tiny.dataset(rows=35))
+    others = [rows.select(range(35)), rows.shuffle(seed=1), tiny.dataset(seed=5), rows.remove_columns("labels")]
+    assert len({rows_fingerprint(other) for other in [rows, *others]}) == 5
+
+
+def test_a_model_is_itself_after_saving_and_training_in_bf16_changes_its_weights(tmp_path: Path) -> None:
+    model = tiny.bert(seed=1)
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert weights_fingerprint(model) == weights_fingerprint(loaded)
+    assert config_fingerprint(model.config) == config_fingerprint(loaded.config)
+    model.config.problem_type = "single_label_classification"
+    assert config_fingerprint(model.config) == config_fingerprint(loaded.config)
+    with torch.no_grad():
+        model.classifier.bias[0] += 1e-6
+    others = [model, tiny.bert(seed=2), tiny.bert(seed=1).bfloat16()]
+    assert len({weights_fingerprint(other) for other in [loaded, *others]}) == 4
+    changed = [tiny.bert(hidden_act="relu"), tiny.bert(layer_norm_eps=1e-3), tiny.bert(layers=2)]
+    assert len({config_fingerprint(other.config) for other in [loaded, *changed]}) == 4
+
+
+def test_tokenizers_differ_in_vocabulary_case_and_length(tmp_path: Path) -> None:
+    def made(words: str, **settings: object) -> BertTokenizerFast:
+        (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words.split()]))
+        return BertTokenizerFast(str(tmp_path / "vocab.txt"), **settings)
+
+    assert tokenizer_fingerprint(made("a b")) == tokenizer_fingerprint(made("a b"))
+    others = [made("a b"), made("a c"), made("a b", do_lower_case=False), made("a b", model_max_length=9), None]
+    assert len({tokenizer_fingerprint(other) for other in others}) == 5
