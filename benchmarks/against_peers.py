@@ -31,6 +31,7 @@ from common import (
     pick_device,
     predict,
     print_table,
+    to_device,
     without_dropout,
 )
 from datasets import Dataset, load_dataset
@@ -52,7 +53,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from hf_distill import DistillationTrainer, DistillationTrainingArguments, student_from_teacher
+from hf_distill import DistillationTrainer, DistillationTrainingArguments, cache_teacher, student_from_teacher
 
 
 @dataclass
@@ -74,7 +75,10 @@ class Options:
     seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "One training of every row for each."})
     rows: list[str] = field(
         default_factory=lambda: ["hf_distill", "tutorial", "textbrewer"],
-        metadata={"help": "Which to run: hf_distill, tutorial, tutorial_as_is, textbrewer, textbrewer_as_is."},
+        metadata={
+            "help": "Which to run: floor, hf_distill, hf_distill_cached, tutorial, textbrewer; _as_is and _as_shipped "
+            "after the last two."
+        },
     )
     no_dropout: bool = field(default=False, metadata={"help": "Without dropout all rows must make the same student."})
     threads: int | None = field(default=None, metadata={"help": "CPU threads; PyTorch's default if left out."})
@@ -113,6 +117,70 @@ def hf_distill(job: Job, student: PreTrainedModel) -> None:
             processing_class=job.collator.tokenizer,
             teacher_model=job.teacher,
         ).train()
+
+
+def hf_distill_cached(job: Job, student: PreTrainedModel) -> None:
+    """This library with a cache of the teacher's answers, which is made here and now."""
+    with tempfile.TemporaryDirectory() as folder:
+        teacher = cache_teacher(
+            job.train,
+            job.teacher,
+            f"{folder}/cache",
+            data_collator=job.collator,
+            batch_size=job.options.batch_size,
+            bf16=job.options.bf16,
+            device=job.device,
+        )
+        args = DistillationTrainingArguments(
+            **trainer_settings(job, folder),
+            temperature=job.options.temperature,
+            distillation_weight=job.options.distillation_weight,
+        )
+        DistillationTrainer(student, args, job.collator, job.train, teacher_model=teacher).train()
+
+
+def floor(job: Job, student: PreTrainedModel) -> None:
+    """What no trainer can undercut, by hand: the teacher once over the examples, then the student alone."""
+    options, size = job.options, job.options.batch_size
+    texts = [tuple(tokens) for tokens in job.train["input_ids"]]
+    first = sorted({text: row for row, text in enumerate(texts)}.values(), key=lambda row: -len(texts[row]))
+    answers: dict[tuple[int, ...], Tensor] = {}
+    job.teacher.to(job.device).eval()
+    for start in range(0, len(first), size):
+        batch = to_device(job.collator([job.train[row] for row in first[start : start + size]]), job.device)
+        batch.pop("labels")
+        with torch.no_grad(), autocast(job.device, options.bf16):
+            logits = job.teacher(**batch).logits.float()
+        answers.update(zip((texts[row] for row in first[start : start + size]), logits, strict=True))
+    student.to(job.device).train()
+    optimizer = AdamW(student.parameters(), lr=options.learning_rate, weight_decay=0.0, fused=True)
+    loader = job.loader()
+    schedule = get_linear_schedule_with_warmup(optimizer, 0, len(loader))
+    for step, cpu_batch in enumerate(loader):
+        batch = to_device(cpu_batch, job.device)
+        labels = batch.pop("labels")
+        target = torch.stack([answers[text] for text in texts[step * size : (step + 1) * size]])
+        with autocast(job.device, options.bf16):
+            logits = student(**batch).logits.float()
+        log_q, log_p = (F.log_softmax(value / options.temperature, dim=-1) for value in (logits, target))
+        divergence = F.kl_div(log_q, log_p, reduction="batchmean", log_target=True) * options.temperature**2
+        loss = (1 - options.distillation_weight) * F.cross_entropy(logits, labels)
+        (loss + options.distillation_weight * divergence).backward()
+        nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+
+
+def as_shipped(job: Job, fixed_length: int | None = None) -> Job:
+    """The job as a peer's own examples do it: float32, batches at random, padded to their longest or to one length."""
+    padding: dict[str, Any] = {"padding": "max_length", "max_length": fixed_length} if fixed_length else {}
+    return replace(
+        job,
+        options=replace(job.options, bf16=False),
+        train=job.train.shuffle(seed=job.seed),
+        collator=DataCollatorWithPadding(job.collator.tokenizer, **padding),
+    )
 
 
 class TutorialTrainer(Trainer):
@@ -250,11 +318,15 @@ def autocast_forward(model: PreTrainedModel, job: Job) -> Iterator[None]:
 
 
 ROWS: dict[str, Callable[[Job, PreTrainedModel], None]] = {
+    "floor": floor,
     "hf_distill": hf_distill,
+    "hf_distill_cached": hf_distill_cached,
     "tutorial": tutorial,
     "tutorial_as_is": partial(tutorial, as_is=True),
     "textbrewer": textbrewer,
     "textbrewer_as_is": partial(textbrewer, as_is=True),
+    "tutorial_as_shipped": lambda job, student: tutorial(as_shipped(job), student),
+    "textbrewer_as_shipped": lambda job, student: textbrewer(as_shipped(job, fixed_length=64), student),
 }
 
 

@@ -28,7 +28,7 @@ from hf_distill.labels import LABEL_COLUMNS
 from hf_distill.randomness import isolated_randomness
 from hf_distill.teachers import Teacher, as_teacher
 
-BYTES_A_FILE, SECONDS_A_FILE, SHARE_A_FILE = 2**26, 60.0, 0.1
+BYTES_A_FILE, SECONDS_A_FILE, SHARE_A_FILE = 2**27, 60.0, 0.1
 """A file is written when so much has been collected, or for so long and such a share of the time since the beginning. A
 run that is killed loses no more, and there are never many files to look into."""
 

@@ -1,0 +1,297 @@
+"""What a cache of the teacher's answers costs and saves. No data and no network: random BERTs and random tokens.
+
+    python benchmarks/teacher_cache.py                       # all four parts; about ten minutes on two cores
+    python benchmarks/teacher_cache.py --parts epoch build
+
+epoch: an epoch with a warm cache against one of Trainer without a teacher. build: making the cache against nothing but
+the teacher's forward passes over the same batches. growth: making it as the examples get more, with a teacher that
+costs nothing; time and memory. reads: looking up the answers of a batch among a million. See README.md.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import numpy as np
+import torch
+from common import autocast, clock, describe_machine, pick_device, print_table, to_device, without_dropout
+from datasets import Dataset
+from step_overhead import load_or_make, peak_mb
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    HfArgumentParser,
+    PreTrainedModel,
+    Trainer,
+    TrainingArguments,
+)
+from transformers.utils import logging
+
+from hf_distill import CachedTeacher, DistillationTrainer, DistillationTrainingArguments, cache_teacher
+
+
+@dataclass
+class Options:
+    """What can be chosen on the command line."""
+
+    parts: list[str] = field(
+        default_factory=lambda: ["epoch", "build", "growth", "reads"], metadata={"help": "What to measure."}
+    )
+    examples: int = field(default=6400, metadata={"help": "Examples an epoch, for epoch and build."})
+    batch_size: int = field(default=64, metadata={"help": "Examples a batch."})
+    longest: int = field(default=40, metadata={"help": "Examples have from 4 to so many tokens."})
+    rounds: int = field(default=7, metadata={"help": "Timed rounds of epoch and build; each gives one ratio."})
+    bf16: bool = field(default=False, metadata={"help": "bfloat16 autocast for teacher and student."})
+    growth: list[int] = field(
+        default_factory=lambda: [10_000, 100_000, 1_000_000], metadata={"help": "Numbers of examples for growth."}
+    )
+    threads: int | None = field(default=None, metadata={"help": "CPU threads; PyTorch's default if left out."})
+    use_cpu: bool = field(default=False, metadata={"help": "Stay on the CPU where there is a GPU."})
+    output: str | None = field(default=None, metadata={"help": "JSON file for all single measurements."})
+    alone: int | None = field(default=None, metadata={"help": "Make one cache and print its cost; used inside."})
+
+
+def random_texts(count: int, longest: int, vocabulary: int = 30_000, shortest: int = 4) -> Dataset:
+    """Labelled token sequences of random lengths, no two alike."""
+    rng = np.random.default_rng(0)
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for _ in range(count):
+            tokens = rng.integers(1000, vocabulary, size=rng.integers(shortest, longest + 1))
+            yield {"input_ids": tokens, "attention_mask": np.ones_like(tokens), "labels": int(rng.integers(2))}
+
+    return Dataset.from_generator(rows, cache_dir=tempfile.mkdtemp())
+
+
+def pad(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """Pad a batch with zeros to its longest row, rounded up to 8."""
+    width = -(-max(len(row["input_ids"]) for row in rows) // 8) * 8
+    batch = {
+        name: torch.tensor([row[name] + [0] * (width - len(row[name])) for row in rows])
+        for name in ("input_ids", "attention_mask")
+    }
+    return {**batch, "labels": torch.tensor([row["labels"] for row in rows])} if "labels" in rows[0] else batch
+
+
+@dataclass(frozen=True)
+class Job:
+    """The same texts and models for all."""
+
+    options: Options
+    texts: Dataset
+    teacher: PreTrainedModel
+    student: PreTrainedModel
+    device: torch.device
+
+    def make_cache(self, folder: Path, **settings: Any) -> CachedTeacher:
+        return cache_teacher(
+            self.texts, self.teacher, folder, data_collator=pad, batch_size=self.options.batch_size,
+            bf16=self.options.bf16, device=self.device, **settings,
+        )  # fmt: skip
+
+    def arguments(self, kind: type[TrainingArguments], folder: str) -> Any:
+        return kind(
+            folder, num_train_epochs=1, per_device_train_batch_size=self.options.batch_size, bf16=self.options.bf16,
+            train_sampling_strategy="group_by_length", optim="adamw_torch_fused", save_strategy="no",
+            report_to="none", logging_steps=50, use_cpu=self.device.type == "cpu",
+        )  # fmt: skip
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Keep logs and progress bars off the terminal."""
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        yield
+
+
+# ---- An epoch with a warm cache ----
+
+
+def measure_epoch(job: Job) -> dict[str, list[float]]:
+    """Seconds of ``train()``, which for this library includes looking up every example before the first step."""
+    times: dict[str, list[float]] = {"Trainer, no teacher": [], "DistillationTrainer, warm cache": []}
+
+    def plain(student: nn.Module, folder: str) -> Trainer:
+        return Trainer(student, job.arguments(TrainingArguments, folder), pad, job.texts)
+
+    with tempfile.TemporaryDirectory() as kept:
+        job.make_cache(Path(kept))
+
+        def cached(student: nn.Module, folder: str) -> Trainer:
+            args = job.arguments(DistillationTrainingArguments, folder)
+            args.teacher_score_examples = 0  # random teachers know nothing
+            return DistillationTrainer(student, args, pad, job.texts, teacher_model=CachedTeacher(kept))
+
+        makers: list[Callable[[nn.Module, str], Trainer]] = [plain, cached]
+        for number in range(job.options.rounds + 1):
+            for which in (0, 1) if number % 2 else (1, 0):
+                student = copy.deepcopy(job.student)
+                started = clock(job.device)
+                with tempfile.TemporaryDirectory() as folder, silence():
+                    makers[which](student, folder).train()
+                if number:  # round 0 warms the kernels up
+                    list(times.values())[which].append(clock(job.device) - started)
+    return times
+
+
+# ---- Making the cache ----
+
+
+def measure_build(job: Job) -> dict[str, list[float]]:
+    """Seconds for all examples: the teacher's forward passes alone, over batches that lie ready; and the cache."""
+    times: dict[str, list[float]] = {"teacher alone": [], "cache": []}
+    rows = sorted(job.texts.remove_columns("labels"), key=lambda row: -len(row["input_ids"]))
+    batches = list(DataLoader(rows, job.options.batch_size, collate_fn=pad))
+    teacher = job.teacher.to(job.device).eval()
+    for number in range(job.options.rounds + 1):
+        started = clock(job.device)
+        with torch.inference_mode(), autocast(job.device, job.options.bf16):
+            for batch in batches:
+                teacher(**to_device(batch, job.device)).logits.float().cpu()
+        alone = clock(job.device) - started
+        with tempfile.TemporaryDirectory() as folder:
+            started = clock(job.device)
+            job.make_cache(Path(folder))
+            built = clock(job.device) - started
+        if number:
+            times["teacher alone"].append(alone)
+            times["cache"].append(built)
+    return times
+
+
+def sizes(examples: int = 20_000) -> Iterator[list[str]]:
+    """Megabytes on the disk for a million examples."""
+    texts = random_texts(examples, longest=12)
+    for classes in (2, 10, 1000):
+        for name, settings in {
+            "float32": {},
+            "float16": {"dtype": torch.float16},
+            "float16, 16 largest": {"dtype": torch.float16, "top_k": 16},
+        }.items():
+            if "top_k" in settings and classes <= 16:
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                cache_teacher(texts, tiny_teacher(classes), folder, data_collator=pad, batch_size=1024, **settings)
+                size = sum(path.stat().st_size for path in Path(folder).iterdir())
+            yield [f"{classes} classes, {name}", f"{size / examples:.1f}"]
+
+
+def tiny_teacher(classes: int = 2) -> PreTrainedModel:
+    """A BERT that costs next to nothing."""
+    torch.manual_seed(0)
+    config = BertConfig(
+        num_hidden_layers=1, hidden_size=8, num_attention_heads=1, intermediate_size=8, num_labels=classes
+    )
+    return BertForSequenceClassification(config)
+
+
+def measure_growth(options: Options) -> Iterator[list[str]]:
+    """Each number of examples in a fresh process."""
+    for count in options.growth:
+        command = [sys.executable, *sys.argv, "--alone", str(count)]
+        found = json.loads(
+            subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
+        )
+        rate = [f"{found['seconds']:.1f}", f"{count / found['seconds']:.0f}", f"{found['again']:.1f}"]
+        yield [f"{count:,}", *rate, f"{found['peak_mb']:.0f}", f"{found['more_mb']:.0f}"]
+
+
+def make_one(count: int) -> None:
+    """Make a cache of so many examples and print what it took."""
+    texts = random_texts(count, longest=12)
+    with tempfile.TemporaryDirectory() as folder:
+        cache_teacher(texts.select(range(2000)), tiny_teacher(), f"{folder}/warm", data_collator=pad, batch_size=256)
+        before = peak_mb(torch.device("cpu"))
+        times = []
+        for _ in range(2):
+            started = time.perf_counter()
+            cache_teacher(texts, tiny_teacher(), f"{folder}/cache", data_collator=pad, batch_size=256)
+            times.append(time.perf_counter() - started)
+    peak = peak_mb(torch.device("cpu"))
+    print(json.dumps({"seconds": times[0], "again": times[1], "peak_mb": peak, "more_mb": peak - before}))
+
+
+# ---- Reading ----
+
+
+def measure_reads(options: Options, count: int = 1_000_000, batches: int = 300) -> Iterator[list[str]]:
+    """Milliseconds for the answers of one batch of random rows, hashing them included."""
+    from hf_distill.cache.keys import keys_of_dataset
+    from hf_distill.cache.shard import Answers
+    from hf_distill.cache.store import FORMAT, AnswerStore
+
+    texts = random_texts(count, longest=options.longest)
+    identity = {"format": FORMAT, "dtype": "float32", "top_k": None, "features": [], "name": "t", "classes": 2}
+    with tempfile.TemporaryDirectory() as folder:
+        store = AnswerStore(folder, {**identity, "columns": ["attention_mask", "input_ids"]})
+        chunks = keys_of_dataset(texts, ["input_ids", "attention_mask"])
+        store.add([Answers(keys, np.zeros((len(keys), 2), dtype=np.float32)) for keys in chunks])
+        teacher, rng = CachedTeacher(folder), np.random.default_rng(1)
+        seconds = []
+        for _ in range(batches):
+            rows = [texts[int(row)] for row in rng.integers(0, count, options.batch_size)]
+            started = time.perf_counter()
+            teacher.collate(rows)
+            seconds.append(time.perf_counter() - started)
+        yield [f"{count:,} rows", f"{1e3 * median(seconds):.2f}"]
+
+
+def ratio_rows(times: dict[str, list[float]], examples: int) -> Iterator[list[str]]:
+    """Examples a second, and time as a ratio to the first: median of the rounds, and their quartiles."""
+    first = next(iter(times.values()))
+    for name, seconds in times.items():
+        ratios = [one / two for one, two in zip(seconds, first, strict=True)]
+        low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
+        yield [name, f"{examples / median(seconds):.0f}", f"{median(ratios):.3f}", f"{low:.3f} to {high:.3f}"]
+
+
+def main() -> None:
+    """Measure and print."""
+    (options,) = HfArgumentParser(Options, description=__doc__).parse_args_into_dataclasses()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    logging.set_verbosity_error()
+    if options.alone:
+        make_one(options.alone)
+        return
+    device, single = pick_device(options.use_cpu), {}
+    print(describe_machine(device, ["datasets", "pyarrow"]))
+    if {"epoch", "build"} & set(options.parts):
+        torch.manual_seed(0)
+        teacher, student = (without_dropout(load_or_make(None, layers, 384)) for layers in (6, 2))
+        job = Job(options, random_texts(options.examples, options.longest), teacher, student, device)
+    for part, measure in (("epoch", measure_epoch), ("build", measure_build)):
+        if part in options.parts:
+            single[part] = measure(job)
+            print(f"\n## {part}: {'bf16' if options.bf16 else 'float32'}, {options.examples} examples\n")
+            print_table(["", "examples/s", "time, ratio", "middle half"], ratio_rows(single[part], options.examples))
+    if "build" in options.parts:
+        print()
+        print_table(["kept", "MB a million"], sizes())
+    if "growth" in options.parts:
+        print("\n## growth\n")
+        header = ["examples", "seconds", "examples/s", "seconds when warm", "peak MB", "MB more than before"]
+        print_table(header, measure_growth(options))
+    if "reads" in options.parts:
+        print("\n## reads\n")
+        print_table([f"batches of {options.batch_size}", "ms a batch"], measure_reads(options))
+    if options.output:
+        Path(options.output).write_text(json.dumps(single, indent=2))
+
+
+if __name__ == "__main__":
+    main()
