@@ -15,6 +15,7 @@ from accelerate.utils import parse_flag_from_env, send_to_device
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import DataCollatorWithPadding, PreTrainedModel, default_data_collator
+from transformers.trainer_utils import has_length
 from transformers.utils.logging import tqdm
 
 from hf_distill.cache.cached_teacher import CachedTeacher
@@ -81,6 +82,7 @@ def cache_teacher(
         ValueError: the folder holds answers that were made with something else, or the data set is augmented at random
             without a seed, or an answer is NaN; the message says what to do.
         KeyError: the rows lack what the teacher reads.
+        TypeError: the data set has no length, or the teacher's answers are there already.
 
     Example:
         >>> import tempfile, torch, transformers, datasets
@@ -94,6 +96,10 @@ def cache_teacher(
         2
     """
     asked, state = as_teacher(teacher), PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    if not has_length(dataset):
+        raise TypeError(
+            "A data set without a length, as a stream, cannot be kept. Save it first, or ask the teacher live."
+        )
     if len(dataset) == 0:
         raise ValueError("There is nothing to ask the teacher: the data set has no rows.")
     with isolated_randomness():
@@ -180,6 +186,7 @@ def _identity(
         "format": FORMAT,
         "name": teacher.name,
         "classes": teacher.classes,
+        "vocabulary": teacher.vocabulary(),
         "teacher": teacher.fingerprint(),
         "transformers": transformers.__version__,
         "columns": sorted(columns),

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
+from transformers import PreTrainedConfig
 
 from hf_distill.cache.keys import Keys, keys_of_dataset, keys_of_rows
 from hf_distill.cache.store import AnswerStore
 from hf_distill.randomness import isolated_randomness
 from hf_distill.teachers import Teacher
+from hf_distill.teachers.vocabulary import check_vocabulary
 from hf_distill.views import ModelView
 
 LOGITS, FEATURES = "cached_logits", "cached_features"
@@ -72,6 +74,9 @@ class CachedTeacher(Teacher):
                 for path, arrays in self.store.features(keys).items()
             }
         return answers
+
+    def check_student(self, config: PreTrainedConfig, processing_class: object) -> None:
+        check_vocabulary(self.name, self.store.identity["vocabulary"], config, processing_class)
 
     def check_dataset(self, dataset: object) -> None:
         super().check_dataset(dataset)

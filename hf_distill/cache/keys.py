@@ -51,7 +51,10 @@ def keys_of_rows(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> K
     Raises:
         KeyError: a row lacks a column.
     """
-    return example_keys({name: [row[name] for row in rows] for name in columns})
+    try:
+        return example_keys({name: [row[name] for row in rows] for name in columns})
+    except KeyError as error:
+        raise KeyError(f"A row has no {error}, by which examples are told apart; it has {sorted(rows[0])}.") from error
 
 
 def keys_of_dataset(dataset: Dataset, columns: Iterable[str]) -> Iterable[Keys]:

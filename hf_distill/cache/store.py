@@ -20,8 +20,8 @@ IDENTITY_FILE = "identity.json"
 FORMAT = 1
 """Of the folder; a number is never used again for another one."""
 
-NAME = "name"
-"""Entry of an identity on which the answers do not depend."""
+NOTES = ("name", "vocabulary")
+"""Entries of an identity on which the answers do not depend."""
 
 
 class AnswerStore:
@@ -129,8 +129,11 @@ class AnswerStore:
             os.link(unfinished, self.folder / IDENTITY_FILE)  # unlike a rename, it never replaces another one
         except FileExistsError:
             pass
+        except OSError:  # a file system without hard links
+            if not (self.folder / IDENTITY_FILE).exists():
+                unfinished.replace(self.folder / IDENTITY_FILE)
         finally:
-            unfinished.unlink()
+            unfinished.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, Any]:
         path = self.folder / IDENTITY_FILE
@@ -154,7 +157,7 @@ class AnswerStore:
         wanted = json.loads(json.dumps(identity))
         changes = [
             f"{name} was {self.identity.get(name)!r} and is {wanted.get(name)!r}"
-            for name in sorted({*wanted, *self.identity} - {NAME})
+            for name in sorted({*wanted, *self.identity} - {*NOTES})
             if self.identity.get(name) != wanted.get(name)
         ]
         if changes:
@@ -165,5 +168,5 @@ class AnswerStore:
 
 
 def _digest(identity: Mapping[str, Any]) -> str:
-    chosen = {name: value for name, value in identity.items() if name != NAME}
+    chosen = {name: value for name, value in identity.items() if name not in NOTES}
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:32]

@@ -55,6 +55,10 @@ class Teacher(ABC):
         """
         raise TypeError(f"The answers of {self.name!r} ({type(self).__name__}) are there already: use it as it is.")
 
+    def vocabulary(self) -> dict[str, Any]:
+        """What it knows of the token ids that it shares with the student, if it reads any: see ``check_vocabulary``."""
+        return {}
+
     def parameters(self) -> Iterator[nn.Parameter]:
         """The weights it holds, if any."""
         return iter(())

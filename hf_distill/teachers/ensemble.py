@@ -83,6 +83,9 @@ class EnsembleTeacher(Teacher):
         for teacher in self.teachers:
             teacher.to(device)
 
+    def vocabulary(self) -> dict[str, Any]:
+        return next((known for known in (teacher.vocabulary() for teacher in self.teachers) if known), {})
+
     def check_student(self, config: PreTrainedConfig, processing_class: object) -> None:
         for teacher in self.teachers:
             teacher.check_student(config, processing_class)

@@ -22,6 +22,7 @@ from transformers import (
 from hf_distill.fingerprints import config_fingerprint, tokenizer_fingerprint, weights_fingerprint
 from hf_distill.labels import label_names
 from hf_distill.teachers.base import Teacher
+from hf_distill.teachers.vocabulary import check_vocabulary, words_fingerprint
 from hf_distill.views import ModelView
 
 ENCODED = "encoded"
@@ -103,26 +104,13 @@ class ModelTeacher(Teacher):
     def to(self, device: torch.device) -> None:
         self.model.to(device)
 
-    def check_student(self, config: PreTrainedConfig, processing_class: object) -> None:
+    def vocabulary(self) -> dict[str, Any]:
         if self.text_columns or self._vouched_for or "input_ids" not in self._inputs:
-            return
-        cure = (
-            "Pass teacher_model=ModelTeacher(model, processing_class=TOKENIZER, text_columns=[...]) and keep the text "
-            "columns in the dataset, so that each example is tokenized again for the teacher; or, if the tokenizers "
-            "are the same, ModelTeacher(model, processing_class=TOKENIZER)."
-        )
-        sizes = self.model.config.vocab_size, getattr(config, "vocab_size", None)
-        if sizes[1] is not None and sizes[0] != sizes[1]:
-            raise ValueError(
-                f"Teacher {self.name!r} knows {sizes[0]} tokens and the student {sizes[1]}, so the teacher would read "
-                f"the student's token ids as other words. {cure}"
-            )
-        if (
-            isinstance(self.tokenizer, PreTrainedTokenizerBase)
-            and isinstance(processing_class, PreTrainedTokenizerBase)
-            and self.tokenizer.get_vocab() != processing_class.get_vocab()
-        ):
-            raise ValueError(f"Teacher {self.name!r} and the student have different tokenizers. {cure}")
+            return {}
+        return {"size": self.model.config.vocab_size, "words": words_fingerprint(self.tokenizer)}
+
+    def check_student(self, config: PreTrainedConfig, processing_class: object) -> None:
+        check_vocabulary(self.name, self.vocabulary(), config, processing_class)
 
 
 def as_teacher(teacher: PreTrainedModel | str | Path | Teacher, dtype: torch.dtype | None = None) -> Teacher:

@@ -262,6 +262,8 @@ def test_an_answer_that_is_no_number_is_refused_and_not_kept(tmp_path: Path) -> 
 def test_what_cannot_be_cached_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"ColumnTeacher\) are there already: use it as it is"):
         cache_teacher(Dataset.from_dict({"a": [[0.5, 0.5]]}), ColumnTeacher("a"), tmp_path)
+    with pytest.raises(TypeError, match="without a length, as a stream, cannot be kept"):
+        cache_teacher(ragged().to_iterable_dataset(), tiny.bert(), tmp_path, data_collator=pad)
     with pytest.raises(ValueError, match="the data set has no rows"):
         cache_teacher(ragged().select([]), tiny.bert(), tmp_path, data_collator=pad)
     with pytest.raises(ValueError, match=r"torch.float32 or torch.float16, got torch.bfloat16"):

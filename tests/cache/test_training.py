@@ -119,6 +119,14 @@ def test_an_example_without_an_answer_is_found_before_training(tmp_path: Path) -
         )  # fmt: skip
 
 
+def test_a_teacher_that_means_other_words_is_refused(tmp_path: Path) -> None:
+    teacher = kept(tmp_path / "cache")
+    with pytest.raises(ValueError, match=r"knows 40 tokens and the student 50, .*text_columns="):
+        DistillationTrainer(
+            tiny.bert(vocab_size=50), tiny.arguments(tmp_path / "out"), pad, ragged(), teacher_model=teacher
+        )
+
+
 def test_an_example_that_is_made_later_is_found_when_it_comes(tmp_path: Path) -> None:
     teacher, rows = kept(tmp_path / "cache"), [dict(row) for row in ragged(rows=24)]
     trainer = DistillationTrainer(tiny.bert(), tiny.arguments(tmp_path / "out"), pad, rows, teacher_model=teacher)
