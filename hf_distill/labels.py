@@ -8,6 +8,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import PreTrainedConfig
 
 from hf_distill.losses import NO_LABEL
@@ -79,6 +80,11 @@ def problem_type(config: PreTrainedConfig, example: Mapping[str, Any] | None) ->
         return REGRESSION
     label = next((example[key] for key in LABEL_COLUMNS if key in example), 0) if example else 0
     return MULTI_LABEL if torch.as_tensor(label).is_floating_point() else SINGLE_LABEL
+
+
+def has_labels(labels: Tensor | None) -> bool:
+    """Whether any example of a batch has a label."""
+    return labels is not None and bool((labels != NO_LABEL).any())
 
 
 def check_class_labels(rows: object, classes: int) -> None:
