@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers.trainer_utils import has_length
 
 from hf_distill.batches import COUNTS, TEACHER_INPUTS, TeacherCollator
-from hf_distill.features import tapped
+from hf_distill.features import check_no_class_scores, tapped
 from hf_distill.labels import class_order, label_names
 from hf_distill.publishing import PublishingTrainer
 from hf_distill.randomness import isolated_randomness
@@ -97,13 +97,20 @@ class AskingTrainer(PublishingTrainer):
     # ---- What is answered ----
 
     def ask(self, name: str, inputs: Mapping[str, Any], features: bool = False) -> ModelView:
-        """A teacher's answer to a batch, in the student's class order, with the features of its layers if wanted."""
+        """A teacher's answer to a batch, in the student's class order, with the features of its layers if wanted.
+
+        Raises:
+            ValueError: the order differs and a feature lies in it, so that it would have to be reordered too.
+        """
         teacher, own = self.teachers[name], inputs.get(TEACHER_INPUTS, {}).get(name, {})
         layers = self.distillation_objective.teacher_layers(name) if features else ()
         with torch.no_grad(), self.accelerator.autocast(), tapped(teacher.live_model or nn.Identity(), layers) as seen:
             view = teacher({**inputs, **own})
         order = self._class_orders.get(name)
-        return replace(view, logits=view.logits if order is None else view.logits[:, order], features=seen)
+        if order is None:
+            return replace(view, features=seen)
+        check_no_class_scores(teacher.name, seen, len(order))
+        return replace(view, logits=view.logits[:, order], features=seen)
 
     def able_to_answer(self, inputs: Mapping[str, Any]) -> set[str]:
         """All teachers, or none where one lacks its columns, as an evaluation set may."""
