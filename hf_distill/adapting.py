@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from hf_distill.asking import AskingTrainer
 from hf_distill.features import check_checkpointing, find_module
 from hf_distill.objective import Objective
-from hf_distill.publishing import PublishingTrainer
 from hf_distill.randomness import isolated_randomness
 from hf_distill.views import StepView
 
@@ -26,7 +26,7 @@ EXAMPLES_LOOKED_AT = 2
 """So many examples of the training set show which shapes the features have."""
 
 
-class AdaptingTrainer(PublishingTrainer):
+class AdaptingTrainer(AskingTrainer):
     """The part of :class:`~hf_distill.DistillationTrainer` that trains what learns beside the student.
 
     ``Trainer`` knows only the student. What an objective holds besides has to be put into its optimizer, averaged over
@@ -43,10 +43,6 @@ class AdaptingTrainer(PublishingTrainer):
         self, model: nn.Module, inputs: Mapping[str, Any], wanted: Collection[str], features: bool
     ) -> tuple[StepView, Any]:
         """What the student and the wanted teachers show on a batch, and the student's outputs as they are."""
-
-    @abstractmethod
-    def collated(self, rows: range) -> Iterator[dict[str, Any]]:
-        """Batches made of these rows of the training set."""
 
     @abstractmethod
     def new_objective(self) -> Objective:

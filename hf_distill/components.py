@@ -9,6 +9,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from hf_distill.labels import has_labels
+from hf_distill.losses import NO_LABEL
+from hf_distill.objective import LabelTerm, Objective
+from hf_distill.views import StepView
+
 logger = logging.getLogger(__name__)
 
 
@@ -62,20 +67,39 @@ class EvaluationLoss:
         self._labelled = torch.zeros(2, device=device)
         self._taught = torch.zeros(2, device=device)
 
-    def add_labelled(self, loss: Tensor, examples: Tensor) -> Tensor:
-        """Add the sum of the task loss over some labelled examples; returns their mean."""
-        self._labelled += torch.stack([loss.float(), examples.float()]).detach()
-        return loss / examples.clamp_min(1)
+    def add(self, step: StepView, objective: Objective, counts: Tensor | None = None) -> Tensor:
+        """Add a batch to the whole.
 
-    def add_taught(self, loss: Tensor, examples: Tensor) -> Tensor:
-        """Add the sum of the loss against the teachers over some examples without labels; returns their mean."""
-        self._taught += torch.stack([loss.float(), examples.float()]).detach()
-        return loss / examples.clamp_min(1)
+        Args:
+            step: What the models showed on it; the teachers matter only where no example has a label.
+            objective: What there is to say then; its terms that look inside the models are left out.
+            counts: ``(B,)``, 0 for an example that is repeated and must not count.
+
+        Returns:
+            The mean over this batch; 0 where there is neither a label nor a teacher.
+        """
+        logits, labels = step.student.logits, step.labels
+        counts = logits.new_ones(len(logits), dtype=torch.float32) if counts is None else counts
+        if labels is not None and has_labels(labels):
+            labelled = torch.ne(labels, NO_LABEL).reshape(len(labels), -1).any(dim=-1)
+            return _added(self._labelled, LabelTerm().compute(step) * counts, labelled * counts)
+        parts = objective(step, features=False) if step.teachers else {}
+        if not parts:
+            return logits.new_zeros((), dtype=torch.float32)
+        rows = torch.stack([one_per_example(name, part, len(logits)) for name, part in parts.items()])
+        return _added(self._taught, rows.sum(dim=0) * counts, counts)
 
     def mean(self, accelerator: Accelerator) -> float | None:
         """The mean over all processes; ``None`` where there were neither labels nor teachers."""
         totals = accelerator.reduce(torch.stack([self._labelled, self._taught]), reduction="sum").tolist()
         return next((loss / examples for loss, examples in totals if examples), None)
+
+
+def _added(total: Tensor, losses: Tensor, counts: Tensor) -> Tensor:
+    """The mean of some losses, after their sum and their number were added to a total."""
+    loss, examples = losses.sum(), counts.sum()
+    total += torch.stack([loss.float(), examples.float()]).detach()
+    return loss / examples.clamp_min(1)
 
 
 def one_per_example(name: str, part: Tensor, size: int) -> Tensor:

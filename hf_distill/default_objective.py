@@ -16,6 +16,7 @@ from hf_distill.losses import (
     SoftTargetLoss,
 )
 from hf_distill.objective import LabelTerm, LogitTerm, Objective, Term
+from hf_distill.training_args import DistillationTrainingArguments
 
 
 def label_loss(problem_type: str, label_smoothing: float = 0.0) -> LabelLoss:
@@ -49,3 +50,23 @@ def default_objective(
         weight = distillation_weight / len(teachers)
         terms[name] = LogitTerm(teacher_loss(problem_type, temperature), weight, teacher if len(teachers) > 1 else None)
     return Objective(**terms)
+
+
+def check_settings_agree(args: DistillationTrainingArguments, objective: Objective | None) -> None:
+    """Raise where an explicit objective comes together with the two numbers, of which it would know nothing.
+
+    Raises:
+        TypeError: ``args`` are plain ``TrainingArguments``.
+        ValueError: both were given.
+    """
+    if not isinstance(args, DistillationTrainingArguments):
+        raise TypeError(
+            f"args must be DistillationTrainingArguments, got {type(args).__name__}: change the name, the fields stay."
+        )
+    fields = DistillationTrainingArguments.__dataclass_fields__
+    changed = [name for name in ("temperature", "distillation_weight") if getattr(args, name) != fields[name].default]
+    if objective is not None and changed:
+        raise ValueError(
+            f"Both an objective and {' and '.join(changed)} were given. Put the numbers into the objective's terms, as "
+            "in LogitTerm(SoftTargetLoss(temperature), weight), and leave the arguments at their defaults."
+        )

@@ -138,3 +138,25 @@ def check_gradient(features: Mapping[str, Tensor]) -> None:
             f"No gradient reaches the student through {dead}: all weights up to there are frozen, or activation "
             "checkpointing hides them. Choose a later module, or let them learn."
         )
+
+
+def check_no_class_scores(teacher: str, features: Mapping[str, Tensor], classes: int) -> None:
+    """Refuse features of a teacher with one number for each class, where its class order is not the student's.
+
+    A vector that is by chance as long as there are classes cannot be told from that, and is refused too.
+
+    Args:
+        teacher: What the message calls it.
+        features: By the path of their module; a map of an image, ``(B, C, H, W)``, is never taken for scores.
+        classes: How many there are.
+
+    Raises:
+        ValueError: there is such a feature.
+    """
+    scores = sorted(path for path, value in features.items() if value.dim() in (2, 3) and value.shape[-1] == classes)
+    if scores:
+        raise ValueError(
+            f"Teacher {teacher!r} has its {classes} classes in another order than the student, and its {scores} put "
+            "out one number for each class: the same place would mean different classes. Let a LogitTerm follow the "
+            "logits, which are put into the student's order, or give the student the teacher's class order."
+        )

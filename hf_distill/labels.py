@@ -8,6 +8,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import PreTrainedConfig
 
 from hf_distill.losses import NO_LABEL
@@ -21,7 +22,7 @@ MULTI_LABEL = "multi_label_classification"
 def label_names(config: PreTrainedConfig) -> list[str] | None:
     """The class names in the order of the logits, or ``None`` where they are only ``LABEL_0``, ``LABEL_1``, ..."""
     names = [str(config.id2label[index]) for index in range(config.num_labels)]
-    return None if _are_placeholders(names) else names
+    return None if are_placeholders(names) else names
 
 
 def class_order(student: Sequence[str] | int, teacher: Sequence[str] | int) -> list[int] | None:
@@ -50,7 +51,7 @@ def class_order(student: Sequence[str] | int, teacher: Sequence[str] | int) -> l
             f"The student has {student_count} labels ({student}) and the teacher {teacher_count} ({teacher}). "
             "Give the student the teacher's `num_labels`, `id2label` and `label2id`, or choose another teacher."
         )
-    if isinstance(student, int) or isinstance(teacher, int) or _are_placeholders(student) or _are_placeholders(teacher):
+    if isinstance(student, int) or isinstance(teacher, int) or are_placeholders(student) or are_placeholders(teacher):
         return None
     wanted = [name.strip().lower() for name in student]
     offered = [name.strip().lower() for name in teacher]
@@ -79,6 +80,11 @@ def problem_type(config: PreTrainedConfig, example: Mapping[str, Any] | None) ->
         return REGRESSION
     label = next((example[key] for key in LABEL_COLUMNS if key in example), 0) if example else 0
     return MULTI_LABEL if torch.as_tensor(label).is_floating_point() else SINGLE_LABEL
+
+
+def has_labels(labels: Tensor | None) -> bool:
+    """Whether any example of a batch has a label."""
+    return labels is not None and bool((labels != NO_LABEL).any())
 
 
 def check_class_labels(rows: object, classes: int) -> None:
@@ -113,6 +119,6 @@ def check_class_labels(rows: object, classes: int) -> None:
         )
 
 
-def _are_placeholders(names: Sequence[str]) -> bool:
+def are_placeholders(names: Sequence[str]) -> bool:
     """Whether these are the names that transformers gives to classes without any: ``LABEL_0``, ``LABEL_1``, ..."""
     return all(name == f"LABEL_{index}" for index, name in enumerate(names))

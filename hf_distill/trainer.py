@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import copy
-import inspect
-import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from datasets import Dataset
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -20,28 +16,17 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput, get_last_checkpoint, has_length
 
 from hf_distill.adapting import AdaptingTrainer
-from hf_distill.batches import (
-    COUNTS,
-    TEACHER_INPUTS,
-    TeacherCollator,
-    count_examples,
-    data_sets,
-    first_row,
-    mark_repeated,
-)
+from hf_distill.batches import COUNTS, count_examples, data_sets, first_row, mark_repeated
 from hf_distill.components import ComponentLog, EvaluationLoss, one_per_example
-from hf_distill.default_objective import default_objective, label_loss
+from hf_distill.default_objective import check_settings_agree, default_objective, label_loss
 from hf_distill.features import check_gradient, tapped
-from hf_distill.labels import SINGLE_LABEL, check_class_labels, class_order, label_names, problem_type
-from hf_distill.losses import NO_LABEL, LabelLoss
+from hf_distill.labels import SINGLE_LABEL, check_class_labels, has_labels, problem_type
+from hf_distill.losses import LabelLoss
 from hf_distill.objective import Objective
 from hf_distill.randomness import isolated_randomness
-from hf_distill.teacher_check import check_teacher
 from hf_distill.teachers import Teacher, as_teacher
 from hf_distill.training_args import DistillationTrainingArguments, check_settings
 from hf_distill.views import ModelView, StepView
-
-logger = logging.getLogger(__name__)
 
 TeacherLike: TypeAlias = PreTrainedModel | str | Path | Teacher
 
@@ -82,14 +67,12 @@ class DistillationTrainer(AdaptingTrainer):
         **kwargs: Any,
     ) -> None:
         args = DistillationTrainingArguments("tmp_trainer") if args is None else args
-        _check_settings_agree(args, objective)
+        check_settings_agree(args, objective)
         named = teacher_model if isinstance(teacher_model, Mapping) else {"teacher": teacher_model}
         dtype = getattr(torch, args.teacher_dtype) if args.teacher_dtype else None
         # Before super().__init__, which may already build a student through model_init.
         self.teachers = {name: as_teacher(one, dtype) for name, one in named.items() if one is not None}
         super().__init__(model, args, *positional, **kwargs)
-        self.data_collator: Callable[[list[Any]], dict[str, Any]]
-        self._signature_columns: list[str] | None
         if self.compute_loss_func is not None:
             raise ValueError("compute_loss_func would replace the distillation loss: pass an objective instead.")
         self._given_objective = objective
@@ -98,13 +81,14 @@ class DistillationTrainer(AdaptingTrainer):
         self._components = ComponentLog()
         self._evaluated = EvaluationLoss(self.args.device)
         self._prepare_task()
-        self._prepare_teachers()
+        self.prepare_teachers()
+        self.check_layers()
 
     @property
     def distillation_objective(self) -> Objective:
         """What is minimised. Without an explicit objective it follows ``args``, also while a search changes them."""
         if self._working_objective is not None:
-            _check_settings_agree(self.args, self._working_objective)  # a search may have changed them
+            check_settings_agree(self.args, self._working_objective)  # a search may have changed them
             return self._working_objective
         settings = (self.args.temperature, self.args.distillation_weight)
         if self._default is None or self._default[0] != settings:
@@ -141,38 +125,6 @@ class DistillationTrainer(AdaptingTrainer):
         if getattr(self, "_task_was_seen", False):  # not yet when Trainer makes the first one
             model.config.problem_type = self.problem_type
         return model
-
-    def _prepare_teachers(self) -> None:
-        self.distillation_objective.check_teachers(self.teachers)
-        classes = label_names(self.model.config) or self.model.config.num_labels
-        own = {parameter.data_ptr() for parameter in self.model.parameters()}
-        self._class_orders: dict[str, list[int] | None] = {}
-        for name, teacher in self.teachers.items():
-            if own & {parameter.data_ptr() for parameter in teacher.parameters()}:
-                raise ValueError(f"Teacher {teacher.name!r} and the student share weights: pass copy.deepcopy(model).")
-            teacher.check_student(self.model.config, self.processing_class)
-            teacher.check_dataset(self.train_dataset)
-            if teacher.classes is not None:
-                self._class_orders[name] = class_order(classes, teacher.classes)
-            teacher.to(self.args.device)
-        self.check_layers()
-        known = self._student_columns()
-        shared = frozenset().union(*(teacher.shared_columns for teacher in self.teachers.values()))
-        self._hidden_from_student = (shared - known) | {"labels", TEACHER_INPUTS, COUNTS}
-        if any(teacher.raw_columns for teacher in self.teachers.values()):
-            self.data_collator = TeacherCollator(self.data_collator, self.teachers, known)
-
-    def _student_columns(self) -> frozenset[str]:
-        """What the student's ``forward`` names, that of the model inside where an adapter library wraps it."""
-        inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        return frozenset(inspect.signature(inner.forward).parameters)
-
-    def _set_signature_columns_if_needed(self) -> None:
-        if self._signature_columns is None:
-            super()._set_signature_columns_if_needed()
-            read = [teacher.shared_columns | teacher.raw_columns for teacher in self.teachers.values()]
-            known: list[str] = self._signature_columns or []
-            self._signature_columns = known + sorted(frozenset().union(*read).difference(known))
 
     # ---- One step ----
 
@@ -211,42 +163,26 @@ class DistillationTrainer(AdaptingTrainer):
         if model.training:
             wanted = self.distillation_objective.needs(self.teachers, self._progress())
         else:
-            wanted = set() if _has_labels(inputs.get("labels")) else self._able_to_answer(inputs)
+            wanted = set() if has_labels(inputs.get("labels")) else self.able_to_answer(inputs)
         step, outputs = self.look(model, inputs, wanted, features=model.training)
         if model.training:
             check_gradient(step.student.features)
             loss = self._training_loss(step, inputs.get(COUNTS), num_items_in_batch)
         else:
-            loss = self._evaluation_loss(step, inputs.get(COUNTS))
+            loss = self._evaluated.add(step, self.distillation_objective, inputs.get(COUNTS))
         return (loss, outputs) if return_outputs else loss
 
     def look(
         self, model: nn.Module, inputs: Mapping[str, Any], wanted: Collection[str], features: bool
     ) -> tuple[StepView, Any]:
-        teachers = {name: self._ask(name, inputs, features) for name in self.teachers if name in wanted}
+        teachers = {name: self.ask(name, inputs, features) for name in self.teachers if name in wanted}
         with tapped(model, self.distillation_objective.student_layers() if features else ()) as seen:
-            outputs = model(**{key: value for key, value in inputs.items() if key not in self._hidden_from_student})
+            outputs = model(**self.inputs_of_student(inputs))
         student, labels, mask = ModelView(_logits(outputs), seen), inputs.get("labels"), inputs.get("attention_mask")
         return StepView(student, teachers, labels, self._progress(), self._label_loss, mask), outputs
 
     def _progress(self) -> float:
         return self.state.global_step / self.state.max_steps if self.state.max_steps > 0 else 0.0
-
-    def _able_to_answer(self, inputs: Mapping[str, Any]) -> set[str]:
-        """All teachers, or none where one lacks its columns, as an evaluation set may."""
-        made = inputs.get(TEACHER_INPUTS, {})
-        able = {name for name, teacher in self.teachers.items() if not teacher.raw_columns or name in made}
-        return able if len(able) == len(self.teachers) else set()
-
-    def _ask(self, name: str, inputs: Mapping[str, Any], features: bool = False) -> ModelView:
-        teacher, own = self.teachers[name], inputs.get(TEACHER_INPUTS, {}).get(name, {})
-        layers = self.distillation_objective.teacher_layers(name) if features else ()
-        alive = layers if teacher.live_model is not None else ()
-        with torch.no_grad(), self.accelerator.autocast(), tapped(teacher.live_model or nn.Identity(), alive) as seen:
-            view = teacher({**inputs, **own})
-        order = self._class_orders.get(name)
-        kept = {path: view.features[path] for path in layers if path in view.features}
-        return replace(view, logits=view.logits if order is None else view.logits[:, order], features=kept or seen)
 
     def _training_loss(self, step: StepView, counts: Tensor | None, examples: int | Tensor | None) -> Tensor:
         parts = self.distillation_objective(step)
@@ -266,19 +202,6 @@ class DistillationTrainer(AdaptingTrainer):
         # Where only features count, or no term does yet, this gives the layers above them a gradient of 0.
         lacking = step.student.features or not means.requires_grad
         return means.sum() + (0 * step.student.logits.sum() if lacking else 0)
-
-    def _evaluation_loss(self, step: StepView, counts: Tensor | None) -> Tensor:
-        """The mean over this batch; what the whole set says is added up in ``self._evaluated``."""
-        logits, labels = step.student.logits, step.labels
-        counts = logits.new_ones(len(logits), dtype=torch.float32) if counts is None else counts
-        if labels is not None and _has_labels(labels):
-            labelled = torch.ne(labels, NO_LABEL).reshape(len(labels), -1).any(dim=-1) * counts
-            return self._evaluated.add_labelled((self._label_loss(logits, labels) * counts).sum(), labelled.sum())
-        parts = self.distillation_objective(step, features=False) if step.teachers else {}
-        if not parts:
-            return logits.new_zeros((), dtype=torch.float32)
-        rows = torch.stack([one_per_example(name, part, len(logits)) for name, part in parts.items()])
-        return self._evaluated.add_taught((rows.sum(dim=0) * counts).sum(), counts.sum())
 
     def evaluation_loop(
         self, dataloader: DataLoader[Any], description: str, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
@@ -336,44 +259,6 @@ class DistillationTrainer(AdaptingTrainer):
         self.score_teachers()
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
-    def score_teachers(self) -> dict[str, float]:
-        """Score each teacher on ``args.teacher_score_examples`` examples, spread evenly over the training set.
-
-        Returns:
-            The score under each teacher's name: balanced accuracy, or R² for regression. A teacher that cannot be
-            scored, for want of labels, is left out.
-
-        Raises:
-            ValueError: a teacher is near chance, or answers NaN.
-        """
-        wanted = self.args.teacher_score_examples
-        if not self.teachers or not wanted or self.train_dataset is None or not has_length(self.train_dataset):
-            return {}
-        with isolated_randomness():
-            total = len(self.train_dataset)
-            batches = list(self.collated(range(0, total, max(total // wanted, 1))[:wanted]))
-        scores = {name: self._score(name, batches) for name in self.teachers}
-        return {name: score for name, score in scores.items() if score is not None}
-
-    def collated(self, rows: range) -> Iterator[dict[str, Any]]:
-        dataset, collator = self.train_dataset, self.data_collator
-        if not has_length(dataset):
-            dataset = list(islice(dataset, rows.stop))
-        if isinstance(dataset, Dataset):
-            dataset = self._remove_unused_columns(dataset)
-        else:
-            collator = self._get_collator_with_removed_columns(collator)
-        for start in range(0, len(rows), self.args.eval_batch_size):
-            yield collator([dataset[row] for row in rows[start : start + self.args.eval_batch_size]])
-
-    def _score(self, name: str, batches: list[dict[str, Any]]) -> float | None:
-        logits = torch.cat([self._ask(name, self._prepare_inputs(batch)).logits.float().cpu() for batch in batches])
-        labels = torch.cat([batch["labels"] for batch in batches]) if "labels" in batches[0] else None
-        score = check_teacher(self.teachers[name].name, logits, labels, self.problem_type)
-        if score is not None:
-            logger.info("Teacher %r scores %.3f on %d training examples.", self.teachers[name].name, score, len(logits))
-        return score
-
 
 def _logits(outputs: Any) -> Tensor:
     logits: Tensor = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
@@ -383,21 +268,3 @@ def _logits(outputs: Any) -> Tensor:
 def _shares_out_unevenly(args: DistillationTrainingArguments) -> bool:
     """Whether processes get batches of unequal sizes, with no example twice."""
     return getattr(args, "train_sampling_strategy", None) == "batch_rebalance"
-
-
-def _has_labels(labels: Tensor | None) -> bool:
-    return labels is not None and bool((labels != NO_LABEL).any())
-
-
-def _check_settings_agree(args: DistillationTrainingArguments, objective: Objective | None) -> None:
-    if not isinstance(args, DistillationTrainingArguments):
-        raise TypeError(
-            f"args must be DistillationTrainingArguments, got {type(args).__name__}: change the name, the fields stay."
-        )
-    fields = DistillationTrainingArguments.__dataclass_fields__
-    changed = [name for name in ("temperature", "distillation_weight") if getattr(args, name) != fields[name].default]
-    if objective is not None and changed:
-        raise ValueError(
-            f"Both an objective and {' and '.join(changed)} were given. Put the numbers into the objective's terms, as "
-            "in LogitTerm(SoftTargetLoss(temperature), weight), and leave the arguments at their defaults."
-        )

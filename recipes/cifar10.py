@@ -56,6 +56,7 @@ from hf_distill.recipe import (
     as_image_classification,
     channels_last_collator,
     check_image_model,
+    check_objective,
     hardware_defaults,
     load_images,
     new_image_classifier,
@@ -231,6 +232,7 @@ def main() -> None:
             label=recipe.label_column,
             skip_corrupt=recipe.skip_corrupt,
         )
+    check_objective(objective, len(data.classes), mixed_labels=bool(recipe.mixup or recipe.cutmix))
     images = prepare_images(data, augmentation, recipe.teacher, NEW_MODELS)
 
     tuning = replace(

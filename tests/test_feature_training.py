@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -395,6 +396,19 @@ def test_a_teacher_without_layers_is_refused_at_construction(tmp_path: Path, tea
             tiny.bert(), tiny.arguments(tmp_path), train_dataset=rows, teacher_model=teacher(),
             objective=Objective(hint=FeatureTerm(FeatureMSE(), Pair("bert.pooler", "bert.pooler"))),
         )  # fmt: skip
+
+
+def test_scores_of_classes_in_another_order_are_refused_and_hidden_layers_are_not(tmp_path: Path) -> None:
+    """The logits are reordered; what a module puts out is not."""
+    names = ["bad", "fair", "good"]
+    teacher = tiny.bert(seed=1, id2label=dict(enumerate(reversed(names))))
+    student = tiny.bert(layers=2, id2label=dict(enumerate(names)))
+    head, hidden = (FeatureTerm(FeatureMSE(), Pair(path, path)) for path in ("classifier", "bert.pooler"))
+    with pytest.raises(ValueError, match=r"3 classes in another order .*\['classifier'\].*LogitTerm"):
+        hinted(tmp_path, head, teacher, copy.deepcopy(student)).train()
+    hinted(tmp_path, hidden, teacher, copy.deepcopy(student)).train()
+    teacher.config.id2label = dict(enumerate(names))
+    hinted(tmp_path, head, teacher, copy.deepcopy(student)).train()
 
 
 @pytest.mark.parametrize("through_args", [True, False])

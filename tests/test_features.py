@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
-from hf_distill.features import check_checkpointing, check_gradient, find_module, first_tensor, tapped
+from hf_distill.features import (
+    check_checkpointing,
+    check_gradient,
+    check_no_class_scores,
+    find_module,
+    first_tensor,
+    tapped,
+)
 
 INPUTS = {"input_ids": torch.tensor([[5, 6, 7, 8]])}
 
@@ -136,3 +143,12 @@ def test_features_without_a_gradient_are_refused_in_training_only() -> None:
         check_gradient(features)
     with torch.no_grad():
         check_gradient(features)
+
+
+def test_scores_of_classes_are_known_by_their_shape() -> None:
+    """Those of an example ``(B, C)`` or a token ``(B, L, C)``, but not a map that is as wide as there are classes."""
+    others = {"pooler": torch.ones(2, 4), "hidden": torch.ones(2, 3, 4), "map": torch.ones(2, 4, 3, 3)}
+    check_no_class_scores("t", others, classes=3)
+    for shape in ((2, 3), (2, 5, 3)):
+        with pytest.raises(ValueError, match=r"'t' .* 3 classes .*\['head'\]"):
+            check_no_class_scores("t", {**others, "head": torch.ones(shape)}, classes=3)

@@ -14,7 +14,7 @@ FLOORS = {
     "labels": 1, "inference": 1, "training_args": 1, "plots": 1, "features": 1, "layers": 1, "adapters": 1,
     "objective": 2, "feature_term": 2, "default_objective": 2, "teachers": 2, "teacher_check": 2, "student": 2,
     "cache": 2, "model_card": 2, "card_facts": 2,
-    "batches": 3, "components": 3, "publishing": 3, "adapting": 3, "trainer": 3, "evaluation": 3,
+    "batches": 3, "components": 3, "publishing": 3, "asking": 3, "adapting": 3, "trainer": 3, "evaluation": 3,
     "recipe": 4,
 }  # fmt: skip
 

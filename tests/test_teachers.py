@@ -196,7 +196,7 @@ def test_a_column_with_class_names_is_aligned(tmp_path: Path) -> None:
     trainer = DistillationTrainer(
         student, tiny.arguments(tmp_path), train_dataset=soft([[3.0, 1.0]] * 8), teacher_model=teacher
     )
-    view = trainer._ask("teacher", teacher.collate([{"soft": [3.0, 1.0]}]))
+    view = trainer.ask("teacher", teacher.collate([{"soft": [3.0, 1.0]}]))
     assert torch.equal(view.logits, torch.tensor([[1.0, 3.0]]))
 
 
@@ -218,7 +218,7 @@ def test_an_ensemble_mixes_models_columns_and_label_orders(tmp_path: Path) -> No
         data_collator=DataCollatorWithPadding(MINE),
     )
     batch = next(iter(trainer.get_train_dataloader()))
-    answer = trainer._ask("teacher", batch).logits
+    answer = trainer.ask("teacher", batch).logits
     with torch.no_grad():
         mine = {key: batch[key] for key in ("input_ids", "attention_mask")}
         its = dict(ITS(TEXTS[:8], padding=True, pad_to_multiple_of=8, return_tensors="pt"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import random
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -361,63 +360,6 @@ def test_the_best_model_is_loaded_at_the_end(tmp_path: Path) -> None:
     trainer.train()
     best = safetensors.torch.load_file(Path(trainer.state.best_model_checkpoint) / "model.safetensors")
     assert_identical(best, weights(trainer.model))
-
-
-# ---- Scoring the teacher ----
-
-
-def solvable(rows: int = 96) -> Any:
-    """A task that one token decides, and a teacher that has learnt it."""
-    data = tiny.dataset(rows=rows).map(
-        lambda row, i: {"labels": i % 3, "input_ids": [5 + i % 3] * 8}, with_indices=True
-    )
-    teacher = tiny.bert(seed=1)
-    optimizer = torch.optim.Adam(teacher.parameters(), lr=0.01)
-    inputs = data.with_format("torch")[:]
-    for _ in range(30):
-        teacher(**inputs).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return data, teacher
-
-
-def test_a_teacher_near_chance_is_refused_and_a_good_one_is_not(tmp_path: Path) -> None:
-    data, teacher = solvable()
-    args = tiny.arguments(tmp_path, max_steps=1, teacher_score_examples=64)
-    good = DistillationTrainer(tiny.bert(), args, train_dataset=data, teacher_model=teacher)
-    assert good.score_teachers() == {"teacher": 1.0}
-    good.train()
-    bad = DistillationTrainer(tiny.bert(), args, train_dataset=data, teacher_model=tiny.bert(seed=7))
-    with pytest.raises(ValueError, match=r"nothing to teach.*Fine-tune it on this task first"):
-        bad.train()
-    swapped = data.map(lambda row: {"labels": (row["labels"] + 1) % 3})
-    with pytest.raises(ValueError, match="renamed"):
-        DistillationTrainer(tiny.bert(), args, train_dataset=swapped, teacher_model=teacher).train()
-
-
-def test_a_teacher_that_answers_nan_is_refused(tmp_path: Path) -> None:
-    teacher = tiny.bert(seed=1)
-    teacher.classifier.bias.data[0] = float("nan")
-    args = tiny.arguments(tmp_path, max_steps=1, teacher_score_examples=64)
-    with pytest.raises(ValueError, match="answers NaN"):
-        DistillationTrainer(tiny.bert(), args, train_dataset=tiny.dataset(), teacher_model=teacher).train()
-
-
-def test_scoring_does_not_touch_the_random_numbers(tmp_path: Path) -> None:
-    data, teacher = solvable()
-
-    def jitter(batch: dict[str, list[Any]]) -> dict[str, Any]:
-        random.random(), np.random.rand(), torch.rand(1)
-        return {name: torch.tensor(values) for name, values in batch.items()}
-
-    data.set_transform(jitter)
-    args = tiny.arguments(tmp_path, teacher_score_examples=64)
-    trainer = DistillationTrainer(tiny.bert(), args, train_dataset=data, teacher_model=teacher)
-    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
-    trainer.score_teachers()
-    assert random.getstate() == before[0]
-    assert np.random.get_state()[1].tolist() == before[1]
-    assert torch.equal(torch.get_rng_state(), before[2])
 
 
 # ---- Several teachers, label names, search ----

@@ -8,6 +8,7 @@ from hf_distill.recipe.data import load_splits
 from hf_distill.recipe.hardware import grouping_by_length, hardware_defaults, suit_cpu
 from hf_distill.recipe.images import ImageData, as_image_classification, channels_last_collator, load_images
 from hf_distill.recipe.models import new_classifier, new_student, origin_of_student, split_layers
+from hf_distill.recipe.objective_check import check_objective
 from hf_distill.recipe.program import run
 from hf_distill.recipe.reach import hub_reachable
 from hf_distill.recipe.results import report_results
@@ -45,6 +46,7 @@ __all__ = [
     "channels_last_collator",
     "check_image_model",
     "check_names",
+    "check_objective",
     "fine_tuned_teacher",
     "grouping_by_length",
     "hardware_defaults",

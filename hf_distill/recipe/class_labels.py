@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import reprlib
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -67,7 +68,7 @@ def class_labels(splits: DatasetDict, column: str) -> tuple[dict[str, list[int]]
         numbered = keys == list(range(len(keys)))
         classes = tuple(f"LABEL_{key}" if numbered else str(key) for key in keys)
     index = {key: position for position, key in enumerate(keys)}
-    encoded = {split: _encode(given, index, classes, column, split) for split, given in values.items()}
+    encoded = {split: _encode(given, index, classes, column, splits[split], split) for split, given in values.items()}
     for split, labels in encoded.items():
         _check_classes(labels, classes, column, split)
     return encoded, classes
@@ -100,6 +101,14 @@ def require(names: Sequence[str], rows: Dataset, split: str) -> None:
             raise KeyError(f"The {split} split has no column {name!r}; it has {rows.column_names}.{hint}")
 
 
+def place_of(row: int, rows: Dataset, split: str) -> str:
+    """Where a row is, for messages: its number, and what it holds, to search for where the number is not the file's."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 60
+    [values] = rows.select([row]).with_format("arrow")[:].to_pylist()  # as it is stored: no image is decoded
+    return f"Row {row} of {split} ({', '.join(f'{name}={short.repr(value)}' for name, value in values.items())})"
+
+
 def column_of(rows: Dataset, name: str) -> list[Any]:
     """A column as a list, read at one go."""
     values: list[Any] = rows.select_columns([name])[:][name]
@@ -117,12 +126,14 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _encode(values: list[Any], index: dict[Any, int], classes: Sequence[str], column: str, split: str) -> list[int]:
+def _encode(
+    values: list[Any], index: dict[Any, int], classes: Sequence[str], column: str, rows: Dataset, split: str
+) -> list[int]:
     labels = []
     for row, value in enumerate(values):
         if isinstance(value, (list, dict, float)):
             raise ValueError(
-                f"Row {row} of {split} has label {value!r} in column {column!r}, which is no class: one string "
+                f"{place_of(row, rows, split)} has label {value!r} in column {column!r}, which is no class: one string "
                 "or whole number is needed, one class for each row. Choose another column with --label_column."
             )
         if value in UNLABELLED:
@@ -131,7 +142,7 @@ def _encode(values: list[Any], index: dict[Any, int], classes: Sequence[str], co
             labels.append(index[value])
         else:
             raise ValueError(
-                f"Row {row} of {split} has label {value!r} in column {column!r}, which is outside the classes "
+                f"{place_of(row, rows, split)} has label {value!r} in column {column!r}, which is outside the classes "
                 f"{dict(zip(classes, index, strict=True))}. Correct it; a row without a label has -1 or nothing there."
             )
     return labels

@@ -10,7 +10,14 @@ from typing import Any
 from datasets import Dataset, DatasetDict, Value, concatenate_datasets
 
 from hf_distill.losses import NO_LABEL
-from hf_distill.recipe.class_labels import LabelledSplits, class_labels, column_of, find_label_column, require
+from hf_distill.recipe.class_labels import (
+    LabelledSplits,
+    class_labels,
+    column_of,
+    find_label_column,
+    place_of,
+    require,
+)
 from hf_distill.recipe.data import load_splits
 
 logger = logging.getLogger(__name__)
@@ -139,6 +146,6 @@ def _check_texts(rows: Dataset, columns: Sequence[str], split: str) -> None:
         for column, text in zip(columns, texts, strict=True):
             if not isinstance(text, str):
                 raise ValueError(
-                    f"Row {row} of {split} has {text!r} in the text column {column!r}, where a string is needed. "
-                    "Fill or remove such rows, or choose another column with --text_column."
+                    f"{place_of(row, rows, split)} has {text!r} in the text column {column!r}, where a string is "
+                    "needed. Fill or remove such rows, or choose another column with --text_column."
                 )

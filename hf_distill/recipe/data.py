@@ -73,7 +73,8 @@ def with_validation(name: str, splits: dict[str, Dataset], validation: bool = Tr
         held_out = splits["train"].train_test_split(test_size=HELD_OUT, seed=SEED)
         splits.update(train=held_out["train"], validation=held_out["test"])
         logger.warning(
-            "%s has no validation split: %d of its %d training rows are held out for it (10 %%, seed %d).",
+            "%s has no validation split: %d of its %d training rows are held out for it (10 %%, seed %d). "
+            "Messages count the rows of each part anew.",
             name, len(held_out["test"]), len(held_out["train"]) + len(held_out["test"]), SEED,
         )  # fmt: skip
     return DatasetDict({split: splits[split] for split in ("train", "validation", "test") if split in splits})

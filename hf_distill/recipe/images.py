@@ -159,13 +159,19 @@ def _decode(
             pixels.append(_pixels(stored, size, channels))
             labels.append(label)
         except UNREADABLE as error:
+            place = f"Row {row} of {split}{_path(stored)}"
             if not skip_corrupt:
                 raise ValueError(
-                    f"Row {row} of {split} has an image that cannot be used: {_first_line(error)}. Mend or remove it; "
+                    f"{place} has an image that cannot be used: {_first_line(error)}. Mend or remove it; "
                     "--skip_corrupt leaves such rows out."
                 ) from error
-            logger.warning("Row %d of %s is left out: %s.", row, split, _first_line(error))
+            logger.warning("%s is left out: %s.", place, _first_line(error))
     return {"pixel_values": pixels, "labels": labels}
+
+
+def _path(stored: Mapping[str, Any] | None) -> str:
+    """What to say of the file that an image was in, where it is known."""
+    return f" ({stored['path']})" if stored is not None and stored["path"] else ""
 
 
 def _pixels(stored: Mapping[str, Any] | None, size: int, channels: int) -> bytes:

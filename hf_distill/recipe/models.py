@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,16 +13,20 @@ from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     set_seed,
 )
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
+from hf_distill.labels import are_placeholders, class_order, label_names
 from hf_distill.recipe.data import nearest_paths
 from hf_distill.recipe.reach import hub_reachable
 from hf_distill.student import student_from_teacher, with_class_order
 from hf_distill.teachers import public_name
+
+logger = logging.getLogger(__name__)
 
 LAYERS = re.compile(r"(?P<name>.+):(?P<layers>\d+(?:,\d+)*)")
 NEW = "config:"
@@ -92,7 +97,9 @@ def has_trained_head(name: str, head: Any = AutoModelForSequenceClassification) 
 def new_classifier(
     name: str, classes: Sequence[str], seed: int, head: Any = AutoModelForSequenceClassification
 ) -> PreTrainedModel:
-    """A model with a new classification head, in float32; or ``config:NAME``, one with random weights.
+    """A model to be trained for these classes, in float32; or ``config:NAME``, one with random weights.
+
+    A head that was trained for these classes stays, in their order; any other makes room for a new one.
 
     Args:
         name: A name on the Hub, or a folder; after ``config:`` only its config is used, and all weights are random.
@@ -108,7 +115,33 @@ def new_classifier(
     if name.startswith(NEW):
         config = AutoConfig.from_pretrained(name.removeprefix(NEW), **labels)
         return head.from_config(config)
-    return head.from_pretrained(name, dtype=torch.float32, ignore_mismatched_sizes=True, **labels)
+    saved = AutoConfig.from_pretrained(name)
+    if has_classes(saved, classes):
+        return with_class_order(head.from_pretrained(name, dtype=torch.float32), classes)
+    model = head.from_pretrained(name, dtype=torch.float32, ignore_mismatched_sizes=True, **labels)
+    if saved.num_labels != len(classes):
+        return model
+    anew = head.from_config(model.config, dtype=torch.float32)  # the old head was of the right size, and so was kept
+    anew.base_model.load_state_dict(model.base_model.state_dict())
+    return anew
+
+
+def has_classes(config: PreTrainedConfig, classes: Sequence[str]) -> bool:
+    """Whether a head is for these classes, in whatever order; where either side has no names, their number decides."""
+    try:
+        class_order(classes, label_names(config) or config.num_labels)
+    except ValueError:
+        return False
+    return True
+
+
+def warn_of_unnamed_classes(name: str, config: PreTrainedConfig, classes: Sequence[str]) -> None:
+    """Warn where nothing but their number says that a teacher's classes are those of the data."""
+    if label_names(config) is None or are_placeholders(classes):
+        logger.warning(
+            "The classes of the teacher %s, or those of the data, have no names. That both are %d is all that says that"
+            " they are the same, in the same order.", name, len(classes),
+        )  # fmt: skip
 
 
 def class_names(classes: Sequence[str]) -> dict[str, Any]:

@@ -11,7 +11,14 @@ from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTok
 
 from hf_distill.labels import class_order, label_names
 from hf_distill.recipe.columns import TextData
-from hf_distill.recipe.models import check_model, has_trained_head, load_tokenizer, new_classifier, split_layers
+from hf_distill.recipe.models import (
+    check_model,
+    has_trained_head,
+    load_tokenizer,
+    new_classifier,
+    split_layers,
+    warn_of_unnamed_classes,
+)
 from hf_distill.recipe.runs import train_run
 from hf_distill.recipe.tokens import padding_collator, tokenize
 from hf_distill.teachers import ModelTeacher, load_classifier, public_name
@@ -78,12 +85,16 @@ def fine_tuned_teacher(
         data: The task.
         args: For the fine-tuning.
         max_length: Longest text in tokens.
+
+    Raises:
+        ValueError: its head is for other classes.
     """
     tokenizer = load_tokenizer(name)
     if has_trained_head(name):
         logger.info("The teacher %s is fine-tuned already.", name)
         teacher = load_classifier(name)
         class_order(data.classes, label_names(teacher.config) or teacher.config.num_labels)
+        warn_of_unnamed_classes(name, teacher.config, data.classes)
         return teacher, tokenizer
     logger.info("The teacher %s has no trained head for this task: it is fine-tuned first.", name)
     tokens = tokenize_data(data, tokenizer, max_length)

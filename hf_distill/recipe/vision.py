@@ -21,9 +21,17 @@ from transformers import (
 )
 
 from hf_distill.augmentation import Augmentation
-from hf_distill.labels import SINGLE_LABEL, class_order, label_names
+from hf_distill.labels import SINGLE_LABEL
 from hf_distill.recipe.images import ImageData, channels_last_collator, image_processor
-from hf_distill.recipe.models import NEW, check_model, class_names, has_trained_head, new_classifier
+from hf_distill.recipe.models import (
+    NEW,
+    check_model,
+    class_names,
+    has_classes,
+    has_trained_head,
+    new_classifier,
+    warn_of_unnamed_classes,
+)
 from hf_distill.recipe.runs import train_run
 from hf_distill.teachers import load_classifier
 from hf_distill.training_args import DistillationTrainingArguments
@@ -107,7 +115,9 @@ def trained_image_teacher(
     """
     if name not in new and knows_classes(name, data.classes):
         logger.info("The teacher %s is trained already.", name)
-        return load_classifier(name)
+        teacher = load_classifier(name)
+        warn_of_unnamed_classes(name, teacher.config, data.classes)
+        return teacher
     logger.info("The teacher %s is not trained for these classes: it is trained first.", name)
     trainer = train_run(
         "teacher",
@@ -124,14 +134,8 @@ def trained_image_teacher(
 
 def knows_classes(name: str, classes: Sequence[str]) -> bool:
     """Whether a checkpoint has a trained head for these classes; without names their number decides."""
-    if not has_trained_head(name, AutoModelForImageClassification):
-        return False
-    config = AutoConfig.from_pretrained(name)
-    try:
-        class_order(classes, label_names(config) or config.num_labels)
-    except ValueError:
-        return False
-    return True
+    trained = has_trained_head(name, AutoModelForImageClassification)
+    return trained and has_classes(AutoConfig.from_pretrained(name), classes)
 
 
 def check_image_model(name: str, flag: str, new: NewModels) -> None:

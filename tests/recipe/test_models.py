@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from transformers import BertModel, PreTrainedModel
+from transformers import BertForSequenceClassification, BertModel, PreTrainedModel
 
 from hf_distill.recipe import check_names, new_classifier, new_student, split_layers
 from hf_distill.recipe import models as module
-from hf_distill.recipe.models import check_model, has_trained_head, load_tokenizer
+from hf_distill.recipe.models import check_model, has_trained_head, load_tokenizer, warn_of_unnamed_classes
 
 CLASSES = ("negative", "positive")
 
@@ -57,6 +57,46 @@ def test_a_new_head_has_the_classes_and_the_body_its_weights(pretrained: str) ->
     assert model.config.label2id == {"negative": 0, "positive": 1}
     body = BertModel.from_pretrained(pretrained).state_dict()
     assert all(torch.equal(value, body[name]) for name, value in model.bert.state_dict().items())
+
+
+def named(folder: Path, names: list[str]) -> str:
+    tiny.bert(labels=len(names), id2label=dict(enumerate(names))).save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_head_for_other_classes_gets_a_new_one_also_of_the_same_size(tmp_path: Path) -> None:
+    """A head that only has the right size means nothing for these classes."""
+    name = named(tmp_path, ["cold", "warm"])
+    saved = BertForSequenceClassification.from_pretrained(name)
+    model, again, other = (new_classifier(name, CLASSES, seed) for seed in (1, 1, 2))  # 0 made the old one
+    assert same(model, saved, "bert")
+    assert not torch.equal(model.classifier.weight, saved.classifier.weight)
+    assert same(model, again)
+    assert not torch.equal(model.classifier.weight, other.classifier.weight)
+    assert model.config.id2label == {0: "negative", 1: "positive"}
+    assert model.config._name_or_path == name, "for the card"
+
+
+@pytest.mark.parametrize(
+    ("names", "order"), [(CLASSES, [0, 1]), (["Positive", "Negative"], [1, 0]), (["LABEL_0", "LABEL_1"], [0, 1])]
+)
+def test_a_head_for_these_classes_stays_in_their_order(tmp_path: Path, names: list[str], order: list[int]) -> None:
+    name = named(tmp_path, names)
+    saved, model = BertForSequenceClassification.from_pretrained(name), new_classifier(name, CLASSES, seed=0)
+    assert torch.equal(model.classifier.weight, saved.classifier.weight[order])
+    assert torch.equal(model.classifier.bias, saved.classifier.bias[order])
+    assert same(model, saved, "bert")
+    assert model.config.id2label == {0: "negative", 1: "positive"}
+
+
+def test_classes_that_only_their_number_joins_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    for names, classes, warned in (
+        (["a", "b"], ["a", "b"], False), (["LABEL_0", "LABEL_1"], ["a", "b"], True),
+        (["a", "b"], ["LABEL_0", "LABEL_1"], True),
+    ):  # fmt: skip
+        caplog.clear()
+        warn_of_unnamed_classes("t", tiny.bert(labels=2, id2label=dict(enumerate(names))).config, classes)
+        assert ("That both are 2 is all" in caplog.text) == warned
 
 
 def test_the_seed_decides_what_is_random(config_only: str, pretrained: str) -> None:

@@ -55,6 +55,19 @@ def test_a_checkpoint_for_other_classes_keeps_its_body_and_gets_a_new_head(tmp_p
         assert torch.equal(value, model.vgg.state_dict()[key])
 
 
+def test_a_teacher_without_class_names_is_taken_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = images()
+    prepared = prepare_images(data, Augmentation(), "small", NEW)
+    for names, warned in (({0: "LABEL_0", 1: "LABEL_1"}, True), ({0: "dog", 1: "cat"}, False)):
+        caplog.clear()
+        name = checkpoint(tmp_path / names[0], names)
+        teacher = trained_image_teacher(name, data, prepared, tiny.arguments(tmp_path / "_teacher"), NEW)
+        assert torch.equal(teacher.classifier[-1].weight, tiny.vgg(labels=2).classifier[-1].weight)
+        assert ("is all that says that they are the same" in caplog.text) == warned
+
+
 @pytest.mark.parametrize(
     ("names", "known"),
     [

@@ -1,0 +1,148 @@
+"""Asking the teachers: what they may read, in which order their classes are, and whether they are worth following."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers.trainer_utils import has_length
+
+from hf_distill.batches import COUNTS, TEACHER_INPUTS, TeacherCollator
+from hf_distill.features import check_no_class_scores, tapped
+from hf_distill.labels import class_order, label_names
+from hf_distill.publishing import PublishingTrainer
+from hf_distill.randomness import isolated_randomness
+from hf_distill.teacher_check import check_teacher
+from hf_distill.views import ModelView
+
+logger = logging.getLogger(__name__)
+
+
+class AskingTrainer(PublishingTrainer):
+    """The part of :class:`~hf_distill.DistillationTrainer` that asks the teachers.
+
+    ``Trainer`` drops every column that the student does not read, and takes the order of its classes for granted. A
+    teacher gets its own inputs beside the student's, and its answers are put into the student's order.
+
+    Attributes:
+        problem_type: The kind of task, as in :func:`hf_distill.labels.problem_type`.
+    """
+
+    problem_type: str
+    data_collator: Callable[[list[Any]], dict[str, Any]]
+    _signature_columns: list[str] | None
+
+    def prepare_teachers(self) -> None:
+        """Check that the teachers fit the objective, the student and the data, and let them have their inputs.
+
+        Raises:
+            ValueError: a teacher does not fit; the message names the cure.
+            KeyError: the objective names a teacher, or a teacher a column, that does not exist.
+        """
+        self.distillation_objective.check_teachers(self.teachers)
+        classes = label_names(self.model.config) or self.model.config.num_labels
+        own = {parameter.data_ptr() for parameter in self.model.parameters()}
+        self._class_orders: dict[str, list[int] | None] = {}
+        for name, teacher in self.teachers.items():
+            if own & {parameter.data_ptr() for parameter in teacher.parameters()}:
+                raise ValueError(f"Teacher {teacher.name!r} and the student share weights: pass copy.deepcopy(model).")
+            teacher.check_student(self.model.config, self.processing_class)
+            teacher.check_dataset(self.train_dataset)
+            if teacher.classes is not None:
+                self._class_orders[name] = class_order(classes, teacher.classes)
+            teacher.to(self.args.device)
+        known = self._student_columns()
+        shared = frozenset().union(*(teacher.shared_columns for teacher in self.teachers.values()))
+        self._hidden_from_student = (shared - known) | {"labels", TEACHER_INPUTS, COUNTS}
+        if any(teacher.raw_columns for teacher in self.teachers.values()):
+            self.data_collator = TeacherCollator(self.data_collator, self.teachers, known)
+
+    # ---- What is read ----
+
+    def _student_columns(self) -> frozenset[str]:
+        """What the student's ``forward`` names, that of the model inside where an adapter library wraps it."""
+        inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        return frozenset(inspect.signature(inner.forward).parameters)
+
+    def _set_signature_columns_if_needed(self) -> None:
+        if self._signature_columns is None:
+            super()._set_signature_columns_if_needed()
+            read = [teacher.shared_columns | teacher.raw_columns for teacher in self.teachers.values()]
+            known: list[str] = self._signature_columns or []
+            self._signature_columns = known + sorted(frozenset().union(*read).difference(known))
+
+    def inputs_of_student(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """A batch without what only teachers and the loss look at."""
+        return {key: value for key, value in inputs.items() if key not in self._hidden_from_student}
+
+    def collated(self, rows: range) -> Iterator[dict[str, Any]]:
+        """Batches made of these rows of the training set."""
+        dataset, collator = self.train_dataset, self.data_collator
+        if not has_length(dataset):
+            dataset = list(islice(dataset, rows.stop))
+        if isinstance(dataset, Dataset):
+            dataset = self._remove_unused_columns(dataset)
+        else:
+            collator = self._get_collator_with_removed_columns(collator)
+        for start in range(0, len(rows), self.args.eval_batch_size):
+            yield collator([dataset[row] for row in rows[start : start + self.args.eval_batch_size]])
+
+    # ---- What is answered ----
+
+    def ask(self, name: str, inputs: Mapping[str, Any], features: bool = False) -> ModelView:
+        """A teacher's answer to a batch, in the student's class order, with the features of its layers if wanted.
+
+        Raises:
+            ValueError: the order differs and a feature lies in it, so that it would have to be reordered too.
+        """
+        teacher, own = self.teachers[name], inputs.get(TEACHER_INPUTS, {}).get(name, {})
+        layers = self.distillation_objective.teacher_layers(name) if features else ()
+        alive = layers if teacher.live_model is not None else ()
+        with torch.no_grad(), self.accelerator.autocast(), tapped(teacher.live_model or nn.Identity(), alive) as seen:
+            view = teacher({**inputs, **own})
+        shown = seen or {path: view.features[path] for path in layers}
+        order = self._class_orders.get(name)
+        if order is None:
+            return replace(view, features=shown)
+        check_no_class_scores(teacher.name, shown, len(order))
+        return replace(view, logits=view.logits[:, order], features=shown)
+
+    def able_to_answer(self, inputs: Mapping[str, Any]) -> set[str]:
+        """All teachers, or none where one lacks its columns, as an evaluation set may."""
+        made = inputs.get(TEACHER_INPUTS, {})
+        able = {name for name, teacher in self.teachers.items() if not teacher.raw_columns or name in made}
+        return able if len(able) == len(self.teachers) else set()
+
+    def score_teachers(self) -> dict[str, float]:
+        """Score each teacher on ``args.teacher_score_examples`` examples, spread evenly over the training set.
+
+        Returns:
+            The score under each teacher's name: balanced accuracy, or R² for regression. A teacher that cannot be
+            scored, for want of labels, is left out.
+
+        Raises:
+            ValueError: a teacher is near chance, or answers NaN.
+        """
+        wanted = self.args.teacher_score_examples
+        if not self.teachers or not wanted or self.train_dataset is None or not has_length(self.train_dataset):
+            return {}
+        with isolated_randomness():
+            total = len(self.train_dataset)
+            batches = list(self.collated(range(0, total, max(total // wanted, 1))[:wanted]))
+        labels = torch.cat([batch["labels"] for batch in batches]) if "labels" in batches[0] else None
+        scores = {name: self._score(name, batches, labels) for name in self.teachers}
+        return {name: score for name, score in scores.items() if score is not None}
+
+    def _score(self, name: str, batches: list[dict[str, Any]], labels: Tensor | None) -> float | None:
+        logits = torch.cat([self.ask(name, self._prepare_inputs(batch)).logits.float().cpu() for batch in batches])
+        score = check_teacher(self.teachers[name].name, logits, labels, self.problem_type)
+        if score is not None:
+            logger.info("Teacher %r scores %.3f on %d training examples.", self.teachers[name].name, score, len(logits))
+        return score

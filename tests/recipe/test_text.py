@@ -1,0 +1,45 @@
+"""A text teacher is taken where it knows the classes, and refused where it knows others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from datasets import Dataset, DatasetDict
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
+
+from hf_distill.recipe import TextData, fine_tuned_teacher
+
+WORDS = ["[PAD]", "[UNK]", *"abcdefgh"]
+ROWS = Dataset.from_dict({"text": ["a b", "c d"], "labels": [0, 1]})
+DATA = TextData(DatasetDict(train=ROWS, validation=ROWS), ("text",), ("negative", "positive"))
+
+
+@pytest.mark.parametrize(
+    ("names", "warned"),
+    [(["negative", "positive"], False), (["POSITIVE", "NEGATIVE"], False), (["LABEL_0", "LABEL_1"], True),
+     (["cold", "warm"], None), (["negative", "neutral", "positive"], None)],
+)  # fmt: skip
+def test_who_knows_the_classes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, names: list[str], warned: bool | None
+) -> None:
+    """Nothing is trained: the tuning arguments have a folder that stays empty."""
+    name, args = str(tmp_path / "teacher"), tiny.arguments(tmp_path / "tuned")
+    saved = tiny.bert(labels=len(names), id2label=dict(enumerate(names)))
+    saved.save_pretrained(name)
+    vocabulary = WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]")
+    PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(vocabulary), pad_token="[PAD]", unk_token="[UNK]"
+    ).save_pretrained(name)
+    if warned is None:
+        with pytest.raises(ValueError, match=r"cold.*not the same classes|2 labels .* the teacher 3"):
+            fine_tuned_teacher(name, DATA, args, max_length=8)
+    else:
+        teacher, _ = fine_tuned_teacher(name, DATA, args, max_length=8)
+        assert torch.equal(teacher.classifier.weight, saved.classifier.weight)
+        assert ("is all that says that they are the same" in caplog.text) == warned
+    assert not (tmp_path / "tuned").exists()
