@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers.trainer_pt_utils import find_batch_size
 from transformers.trainer_utils import has_length
 
+from hf_distill.image_views import Views
 from hf_distill.teachers import Teacher
 
 TEACHER_INPUTS = "_teacher_inputs"
@@ -93,6 +94,11 @@ def first_row(rows: Any) -> Mapping[str, Any] | None:
     else:
         row = rows[0] if rows is not None and has_length(rows) and len(rows) else None
     return row if isinstance(row, Mapping) else None
+
+
+def stored_rows(rows: Any) -> Any:
+    """The rows behind random views, for checks that read whole columns; any other data set as it is."""
+    return rows.rows if isinstance(rows, Views) else rows
 
 
 def data_sets(dataset: Any) -> Iterable[Any]:

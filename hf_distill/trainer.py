@@ -28,9 +28,11 @@ from hf_distill.batches import (
     data_sets,
     first_row,
     mark_repeated,
+    stored_rows,
 )
 from hf_distill.components import ComponentLog, EvaluationLoss, one_per_example
 from hf_distill.default_objective import default_objective, label_loss
+from hf_distill.epochs import EpochCallback
 from hf_distill.features import check_gradient, tapped
 from hf_distill.labels import SINGLE_LABEL, check_class_labels, class_order, label_names, problem_type
 from hf_distill.losses import NO_LABEL, LabelLoss
@@ -92,6 +94,7 @@ class DistillationTrainer(AdaptingTrainer):
         self._signature_columns: list[str] | None
         if self.compute_loss_func is not None:
             raise ValueError("compute_loss_func would replace the distillation loss: pass an objective instead.")
+        self.add_callback(EpochCallback)
         self._given_objective = objective
         self._working_objective = copy.deepcopy(objective)
         self._default: tuple[tuple[float, float], Objective] | None = None
@@ -129,7 +132,7 @@ class DistillationTrainer(AdaptingTrainer):
         if self._task_was_seen:
             self.model.config.problem_type = self.problem_type  # as the student's own head would note it
         if self.problem_type == SINGLE_LABEL:
-            check_class_labels(rows, self.model.config.num_labels)
+            check_class_labels(stored_rows(rows), self.model.config.num_labels)
 
     @property
     def _label_loss(self) -> LabelLoss:
@@ -151,7 +154,7 @@ class DistillationTrainer(AdaptingTrainer):
             if own & {parameter.data_ptr() for parameter in teacher.parameters()}:
                 raise ValueError(f"Teacher {teacher.name!r} and the student share weights: pass copy.deepcopy(model).")
             teacher.check_student(self.model.config, self.processing_class)
-            teacher.check_dataset(self.train_dataset)
+            teacher.check_dataset(stored_rows(self.train_dataset))
             if teacher.classes is not None:
                 self._class_orders[name] = class_order(classes, teacher.classes)
             teacher.to(self.args.device)

@@ -18,6 +18,7 @@ from datasets import Dataset, concatenate_datasets, load_from_disk
 from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase, TrainerState, set_seed
 
 from hf_distill.evaluation import predict
+from hf_distill.image_views import Views
 from hf_distill.labels import label_names
 from hf_distill.metrics import classification_metrics
 from hf_distill.objective import Objective
@@ -107,7 +108,7 @@ def train_run(
     title: str,
     build: Callable[[], PreTrainedModel],
     args: DistillationTrainingArguments,
-    rows: Dataset,
+    rows: Dataset | Views,
     evaluation: Dataset | None,
     *,
     processing_class: PreTrainedTokenizerBase | BaseImageProcessor,
@@ -122,7 +123,7 @@ def train_run(
         title: What the log calls it.
         build: Makes the model; called after the seed is set.
         args: The settings; nothing is pushed.
-        rows: The training set.
+        rows: The training set; random views without a fixed number get their seed from ``args``.
         evaluation: Evaluated as ``args`` say.
         processing_class: The tokenizer or image processor, saved with the model.
         collator: Makes batches.
@@ -134,6 +135,7 @@ def train_run(
         The trainer, with the trained model in it.
     """
     args = changed(args, push_to_hub=False)
+    rows = rows.for_training(args.seed) if isinstance(rows, Views) else rows
     settings = {
         **about,
         "arguments": _about(args),
@@ -179,8 +181,8 @@ def train_run(
 def train_with_controls(
     build: Callable[[int], PreTrainedModel],
     args: DistillationTrainingArguments,
-    rows: Dataset,
-    labelled: Dataset,
+    rows: Dataset | Views,
+    labelled: Dataset | Views,
     evaluation: Dataset | None,
     *,
     teacher: Teacher,
@@ -307,9 +309,15 @@ def without_teacher() -> dict[str, Any]:
     return {name: fields[name].default for name in ("temperature", "distillation_weight")}
 
 
-def fingerprint(rows: Dataset) -> str:
-    """A hash of the content of a data set; equal for equal rows in equal order, wherever they came from."""
+def fingerprint(rows: Dataset | Views) -> str:
+    """A hash of the content of a data set; equal for equal rows in equal order, wherever they came from.
+
+    That of random views is also about their seed, their number and what is done with the images.
+    """
     digest = hashlib.sha256()
+    if isinstance(rows, Views):
+        digest.update(json.dumps(rows.describe(), sort_keys=True).encode())
+        rows = rows.rows
     for table in rows.with_format("arrow").iter(batch_size=10_000):
         # Taking every row copies a slice into buffers of its own, whose bytes depend on the values alone.
         plain = table.replace_schema_metadata(None).take(pyarrow.array(range(len(table))))
