@@ -1,22 +1,29 @@
-"""Random views of images, made for a whole batch at once, so that teacher and student see the same one.
+"""What is done at random to images, for a whole batch at once, so that teacher and student see the same.
 
-All draws come from torch's global generator, which ``Trainer`` seeds and keeps in its checkpoints. A training that is
-resumed after a whole epoch sees the views that it would have seen. One that is resumed within an epoch sees the same
-images in the same order, but draws other views of them, because ``Trainer`` prepares the next batch before it restores
-the generator: save by the epoch where every bit counts.
+The random numbers may be given, as :class:`~hf_distill.image_views.Views` does it. Then a view is a function of them,
+and a training that is resumed anywhere goes on to the same bits. Where they are left out, as under
+``Dataset.with_transform``, they come from torch's global generator, which ``Trainer`` seeds and keeps in its
+checkpoints; that is exact only after whole epochs, because ``Trainer`` prepares the next batch before it restores the
+generator.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from hf_distill.losses import NO_LABEL
+from hf_distill.randomness import seeded
+
+DRAWS = 5
+"""How many random numbers decide about an image: down, right, mirrored, what seeds the policy, what seeds mixing."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,9 @@ class Augmentation:
             no crop.
         flip: Whether every second image, at random, is mirrored left to right.
         policy: Anything else, between the flip and the normalisation: takes and returns ``(B, C, H, W)`` float32 from
-            0 to 1, such as ``kornia.augmentation.auto.TrivialAugment()``.
+            0 to 1, such as ``kornia.augmentation.auto.TrivialAugment()``. Its draws come from the global generators
+            of the CPU; where the views are seeded, it is called image by image under a seed, which is slower. Its
+            ``repr`` must say what it does, for that tells trainings and caches apart.
         mixup: Mix pairs of images, with a share from the Beta distribution with both parameters this; 0 for none.
         cutmix: Put a rectangle of one image into another, its area drawn in the same way; 0 for none. With both,
             every batch gets the one or the other at random.
@@ -57,7 +66,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """Stored pixels to what a model reads, a batch at a time: for ``Dataset.with_transform``.
+    """Stored pixels to what a model reads, a batch at a time: for ``Views``, and for ``Dataset.with_transform``.
 
     Args:
         shape: Channels, height and width of the stored images.
@@ -90,8 +99,13 @@ class ImageTransform:
         """Whether labels become shares of classes."""
         return self.augmentation is not None and max(self.augmentation.mixup, self.augmentation.cutmix) > 0
 
-    def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-        """Each column that is there, as a tensor: ``pixel_values`` from bytes, and ``labels``."""
+    def __call__(self, batch: Mapping[str, Sequence[Any]], draws: Tensor | None = None) -> dict[str, Any]:
+        """Each column that is there, as a tensor: ``pixel_values`` from bytes, and ``labels``.
+
+        Args:
+            batch: The columns.
+            draws: ``(B, DRAWS)`` float64 from 0 to 1, which decide about each image; drawn if left out.
+        """
         out: dict[str, Any] = dict(batch)
         if "labels" in batch:
             out["labels"] = torch.as_tensor(batch["labels"])
@@ -101,36 +115,63 @@ class ImageTransform:
         images = torch.frombuffer(buffer, dtype=torch.uint8).reshape(-1, *self.shape)
         chosen = self.augmentation
         if chosen is not None and (chosen.padding or chosen.flip):
-            images = crop_and_flip(images, chosen.padding, chosen.flip)
+            given = torch.rand(len(images), DRAWS, dtype=torch.float64) if draws is None else draws
+            images = crop_and_flip(images, given[:, :3], chosen.padding, chosen.flip)
         values = images.float() / 255
         if chosen is not None and chosen.policy is not None:
-            values = chosen.policy(values)
+            values = chosen.policy(values) if draws is None else _one_by_one(chosen.policy, values, draws[:, 3])
         values = normalize(values, self.mean, self.std)
         if chosen is not None and self.mixes and "labels" in out:
             labels = shares_of_classes(out["labels"], self.classes)
-            values, out["labels"] = mix(values, labels, chosen.mixup, chosen.cutmix)
+            with nullcontext() if draws is None else seeded(_seed(draws[:, 4])):
+                values, out["labels"] = mix(values, labels, chosen.mixup, chosen.cutmix)
         return {**out, "pixel_values": values}
 
 
-def crop_and_flip(images: Tensor, padding: int, flip: bool = True) -> Tensor:
-    """A crop at random from each image with a black border, mirrored or not at random, in one indexing operation.
+def crop_and_flip(images: Tensor, draws: Tensor, padding: int, flip: bool = True) -> Tensor:
+    """A crop from each image with a black border, mirrored or not.
+
+    Image by image, each a copy of its lines: several times faster than one indexing operation for all pixels.
 
     Args:
-        images: ``(B, C, H, W)`` of any dtype.
+        images: ``(B, C, H, W)`` of any dtype that NumPy has.
+        draws: ``(B, 3)`` float64 from 0 to 1: how far down the crop lies, how far to the right, and below one half
+            where the image is mirrored.
         padding: Width of the border.
         flip: Whether to mirror.
 
     Returns:
         ``(B, C, H, W)``.
+
+    Example:
+        >>> image = torch.tensor([[[[1, 2], [3, 4]]]])
+        >>> crop_and_flip(image, torch.tensor([[0.4, 0.9, 0.1]]), padding=1)  # one line further right, then mirrored
+        tensor([[[[0, 2],
+                  [0, 4]]]])
     """
-    count, _, height, width = images.shape
-    down, right = (torch.randint(2 * padding + 1, (count, 1)) for _ in range(2))
-    rows, columns = torch.arange(height).expand(count, -1), torch.arange(width).expand(count, -1)
-    if flip:
-        columns = torch.where(torch.rand(count, 1) < 0.5, columns.flip(1), columns)
-    padded = F.pad(images, [padding] * 4)
-    chosen = padded[torch.arange(count)[:, None, None], :, (down + rows)[:, :, None], (right + columns)[:, None, :]]
-    return chosen.permute(0, 3, 1, 2)
+    height, width = images.shape[2:]
+    padded = F.pad(images, [padding] * 4).numpy()
+    shown = np.empty(images.shape, padded.dtype)
+    corners = (draws[:, :2] * (2 * padding + 1)).long().tolist()
+    mirrored = (draws[:, 2] < 0.5).tolist() if flip else [False] * len(images)
+    for target, image, (down, right), turned in zip(shown, padded, corners, mirrored, strict=True):
+        crop = image[:, down : down + height, right : right + width]
+        target[:] = crop[:, :, ::-1] if turned else crop
+    return torch.from_numpy(shown)
+
+
+def _one_by_one(policy: Callable[[Tensor], Tensor], images: Tensor, draws: Tensor) -> Tensor:
+    """Each image as the policy makes it under a seed of its own."""
+    made = []
+    for image, draw in zip(images, draws, strict=True):
+        with seeded(_seed(draw)):
+            made.append(policy(image[None]))
+    return torch.cat(made)
+
+
+def _seed(draws: Tensor) -> int:
+    """A seed made of numbers from 0 to 1, whatever their order; one of 53 bits from each number alone."""
+    return int((draws * 2.0**53).long().sum())
 
 
 def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

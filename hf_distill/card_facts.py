@@ -13,6 +13,7 @@ from torch import nn
 from transformers import Trainer
 
 from hf_distill.environment import library_versions
+from hf_distill.image_views import stored_rows
 from hf_distill.labels import LABEL_COLUMNS, label_names
 from hf_distill.losses import NO_LABEL
 from hf_distill.model_card import TASK_NAMES, CardFacts, TeacherFacts, hub_id, sources
@@ -93,7 +94,7 @@ def _settings(trainer: Trainer) -> dict[str, Any]:
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     precision = "bfloat16 autocast" if args.bf16 else "float16 autocast" if args.fp16 else "float32"
     return {
-        **_examples(trainer.train_dataset),
+        **_examples(stored_rows(trainer.train_dataset)),
         "steps": trainer.state.global_step,
         "epochs": round(trainer.state.epoch or 0, 3),
         "examples in a step": batch,

@@ -11,6 +11,8 @@ from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+from hf_distill.image_views import Views, stored_rows
+
 NOT_ABOUT_THE_ANSWERS = {
     *("architectures", "dtype", "torch_dtype", "transformers_version", "problem_type", "id2label", "label2id"),
     *("output_attentions", "output_hidden_states", "return_dict", "use_cache", "auto_map"),
@@ -18,10 +20,15 @@ NOT_ABOUT_THE_ANSWERS = {
 """Entries of a config that saving and loading may change, or that have no part in the logits."""
 
 
-def rows_fingerprint(rows: Dataset) -> str:
-    """A hash of the content of a data set; equal for equal rows in equal order, wherever they came from."""
+def rows_fingerprint(rows: Dataset | Views) -> str:
+    """A hash of the content of a data set; equal for equal rows in equal order, wherever they came from.
+
+    That of random views is also about their seed, their number and what is done with the images.
+    """
     digest = hashlib.sha256()
-    for table in rows.with_format("arrow").iter(batch_size=10_000):
+    if isinstance(rows, Views):
+        digest.update(json.dumps(rows.describe(), sort_keys=True).encode())
+    for table in stored_rows(rows).with_format("arrow").iter(batch_size=10_000):
         # Taking every row copies a slice into buffers of its own, whose bytes depend on the values alone.
         plain = table.replace_schema_metadata(None).take(pyarrow.array(range(len(table))))
         sink = pyarrow.BufferOutputStream()

@@ -1,4 +1,4 @@
-"""Looking at data without moving the random number generators that the training draws from."""
+"""Drawing without moving the random number generators that the training draws from."""
 
 from __future__ import annotations
 
@@ -20,3 +20,21 @@ def isolated_randomness() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Whatever is drawn on the CPU inside depends on the seed alone, and leaves the generators as they were.
+
+    Generators of other devices are not touched, so that this works in data workers too.
+    """
+    python, numpy, ours = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.default_generator.manual_seed(seed)
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(ours)

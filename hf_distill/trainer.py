@@ -19,7 +19,9 @@ from hf_distill.adapting import AdaptingTrainer
 from hf_distill.batches import COUNTS, count_examples, data_sets, first_row, mark_repeated
 from hf_distill.components import ComponentLog, EvaluationLoss, one_per_example
 from hf_distill.default_objective import check_settings_agree, default_objective, label_loss
+from hf_distill.epochs import EpochCallback
 from hf_distill.features import check_gradient, tapped
+from hf_distill.image_views import stored_rows
 from hf_distill.labels import SINGLE_LABEL, check_class_labels, has_labels, problem_type
 from hf_distill.losses import LabelLoss
 from hf_distill.objective import Objective
@@ -75,6 +77,7 @@ class DistillationTrainer(AdaptingTrainer):
         super().__init__(model, args, *positional, **kwargs)
         if self.compute_loss_func is not None:
             raise ValueError("compute_loss_func would replace the distillation loss: pass an objective instead.")
+        self.add_callback(EpochCallback)
         self._given_objective = objective
         self._working_objective = copy.deepcopy(objective)
         self._default: tuple[tuple[float, float], Objective] | None = None
@@ -113,7 +116,7 @@ class DistillationTrainer(AdaptingTrainer):
         if self._task_was_seen:
             self.model.config.problem_type = self.problem_type  # as the student's own head would note it
         if self.problem_type == SINGLE_LABEL:
-            check_class_labels(rows, self.model.config.num_labels)
+            check_class_labels(stored_rows(rows), self.model.config.num_labels)
 
     @property
     def _label_loss(self) -> LabelLoss:

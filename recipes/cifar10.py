@@ -10,8 +10,9 @@ student with its report, plots and model card in --output_dir. A teacher that wa
 body and gets a new head. What was finished is not done again when the same command is run again, and a training that
 was killed goes on from its last checkpoint.
 
-Teacher and student see the same random view of each image, so the teacher answers live. The learning rate rises and
-falls once over a training; the last epoch counts, never the best one.
+Teacher and student see the same random view of each image, so the teacher answers live: a new view in each epoch, or
+one of --views, the same for all seeds. The learning rate rises and falls once over a training; the last epoch counts,
+never the best one.
 
 What to expect: quick took 37 s on two cores and gave on its test set: teacher 0.977, student 0.981 ± 0.002, control
 0.977 ± 0.007. It shows that everything works, not how much distillation helps: the digits are too easy for that.
@@ -150,6 +151,9 @@ class RecipeArguments:
     flip: bool = field(default=True, metadata={"help": "Mirror every second training image."})
     mixup: float = field(default=0.0, metadata={"help": "Parameter of mixup; 0 for none."})
     cutmix: float = field(default=0.0, metadata={"help": "Parameter of CutMix; 0 for none."})
+    views: int = field(
+        default=0, metadata={"help": "So many random views of each image; 0 for a new one in each epoch."}
+    )
     seeds: str = field(
         default="0", metadata={"help": "Seeds with commas between them, each for a student and a control."}
     )
@@ -233,7 +237,7 @@ def main() -> None:
             skip_corrupt=recipe.skip_corrupt,
         )
     check_objective(objective, len(data.classes), mixed_labels=bool(recipe.mixup or recipe.cutmix))
-    images = prepare_images(data, augmentation, recipe.teacher, NEW_MODELS)
+    images = prepare_images(data, augmentation, recipe.teacher, NEW_MODELS, recipe.views or None)
 
     tuning = replace(
         args,
@@ -260,7 +264,7 @@ def main() -> None:
         about={
             "student": recipe.student,
             "teacher": weights_fingerprint(teacher),
-            "images": str(images.train.format["format_kwargs"]),
+            "images": str(images.train.transform),
         },
     )
     report = report_results(

@@ -33,21 +33,39 @@ def transform(augmentation: Augmentation | None = None) -> ImageTransform:
 @pytest.mark.parametrize("flip", [False, True])
 def test_crops_and_flips_are_those_of_a_plain_loop(flip: bool) -> None:
     images = torch.randint(1, 256, (40, 2, 5, 7), dtype=torch.uint8)
-    set_seed(4)
-    found = crop_and_flip(images, padding=3, flip=flip)
-    set_seed(4)
-    down, right = torch.randint(7, (40, 1)), torch.randint(7, (40, 1))
-    mirrored = torch.rand(40, 1) < 0.5 if flip else torch.zeros(40, 1, dtype=torch.bool)
+    down, right, mirrored = torch.randint(7, (40,)), torch.randint(7, (40,)), torch.rand(40) < 0.5
+    within = torch.rand(40, 3, dtype=torch.float64)
+    draws = torch.stack([(down + within[:, 0]) / 7, (right + within[:, 1]) / 7, (~mirrored + within[:, 2]) / 2], dim=1)
+    found = crop_and_flip(images, draws, padding=3, flip=flip)
     expected = torch.zeros_like(images)
     for i in range(40):
         for row in range(5):
             for column in range(7):
                 y, x = row + int(down[i]) - 3, column + int(right[i]) - 3
                 if 0 <= y < 5 and 0 <= x < 7:
-                    expected[i, :, row, 6 - column if mirrored[i] else column] = images[i, :, y, x]
+                    expected[i, :, row, 6 - column if flip and mirrored[i] else column] = images[i, :, y, x]
     assert torch.equal(found, expected)
-    assert len({(int(d), int(r)) for d, r in zip(down, right, strict=True)}) > 20
-    assert not flip or 8 < mirrored.sum() < 32
+
+
+def test_the_largest_draw_is_the_last_crop() -> None:
+    image = torch.arange(1, 10).reshape(1, 1, 3, 3)
+    largest = torch.full((1, 3), 1 - 2.0**-53, dtype=torch.float64)
+    for padding in (1, 2, 3, 4, 7, 8):
+        found = crop_and_flip(image, largest, padding)
+        last = torch.zeros_like(image)
+        if padding < 3:
+            last[..., : 3 - padding, : 3 - padding] = image[..., padding:, padding:]
+        assert torch.equal(found, last)
+
+
+def test_without_given_draws_every_view_is_another() -> None:
+    rows = pictures(8)
+    set_seed(0)
+    first, second = (transform(Augmentation(padding=2))(rows[:])["pixel_values"] for _ in range(2))
+    set_seed(0)
+    again = transform(Augmentation(padding=2))(rows[:])["pixel_values"]
+    assert all(not torch.equal(one, other) for one, other in zip(first, second, strict=True))
+    assert torch.equal(first, again)
 
 
 def test_without_augmentation_pixels_are_only_normalised() -> None:

@@ -133,6 +133,8 @@ def cache_teacher(
                     collected.add(keys[new], logits, seen, inputs.get("attention_mask"))
                 bar.update(len(new))
             collected.write()
+    if hasattr(dataset, "set_epoch"):
+        dataset.set_epoch(0)
     state.wait_for_everyone()
     return CachedTeacher(folder)
 

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from hf_distill.augmentation import Augmentation, ImageTransform
+from hf_distill.image_views import Views
 from hf_distill.recipe.class_labels import LabelledSplits, class_labels, find_label_column, require
 from hf_distill.recipe.data import READERS, load_splits, with_validation
 
@@ -57,12 +58,21 @@ class ImageData(LabelledSplits):
         std = np.sqrt((counts @ levels**2) / counts.sum(axis=1) - mean**2)
         return tuple(mean.round(4).tolist()), tuple(np.maximum(std, 1e-3).round(4).tolist())
 
-    def read(
-        self, rows: Dataset, mean: Sequence[float], std: Sequence[float], augmentation: Augmentation | None = None
-    ) -> Dataset:
-        """Rows that give normalised tensors, with a new random view each time where there is an augmentation."""
+    def read(self, rows: Dataset, mean: Sequence[float], std: Sequence[float]) -> Dataset:
+        """Rows that give normalised tensors."""
+        return rows.with_transform(ImageTransform(self.shape, tuple(mean), tuple(std)))
+
+    def views(
+        self,
+        rows: Dataset,
+        mean: Sequence[float],
+        std: Sequence[float],
+        augmentation: Augmentation,
+        count: int | None = None,
+    ) -> Views:
+        """Rows that give normalised tensors of random views; so many of each image, or a new one in each epoch."""
         transform = ImageTransform(self.shape, tuple(mean), tuple(std), augmentation, len(self.classes))
-        return rows.with_transform(transform)
+        return Views(rows, transform, seed=0, count=count)
 
 
 def load_images(name: str, validation: bool = True) -> DatasetDict:

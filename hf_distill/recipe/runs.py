@@ -15,6 +15,7 @@ from datasets import Dataset
 from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase, TrainerState, set_seed
 
 from hf_distill.fingerprints import rows_fingerprint
+from hf_distill.image_views import Views
 from hf_distill.metrics import classification_metrics
 from hf_distill.objective import Objective
 from hf_distill.teachers import Teacher
@@ -102,7 +103,7 @@ def train_run(
     title: str,
     build: Callable[[], PreTrainedModel],
     args: DistillationTrainingArguments,
-    rows: Dataset,
+    rows: Dataset | Views,
     evaluation: Dataset | None,
     *,
     processing_class: PreTrainedTokenizerBase | BaseImageProcessor,
@@ -117,7 +118,7 @@ def train_run(
         title: What the log calls it.
         build: Makes the model; called after the seed is set.
         args: The settings; nothing is pushed.
-        rows: The training set.
+        rows: The training set; random views without a fixed number get their seed from ``args``.
         evaluation: Evaluated as ``args`` say.
         processing_class: The tokenizer or image processor, saved with the model.
         collator: Makes batches.
@@ -129,6 +130,7 @@ def train_run(
         The trainer, with the trained model in it.
     """
     args = changed(args, push_to_hub=False)
+    rows = rows.for_training(args.seed) if isinstance(rows, Views) else rows
     settings = {
         **about,
         "arguments": _about(args),
@@ -174,8 +176,8 @@ def train_run(
 def train_with_controls(
     build: Callable[[int], PreTrainedModel],
     args: DistillationTrainingArguments,
-    rows: Dataset,
-    labelled: Dataset,
+    rows: Dataset | Views,
+    labelled: Dataset | Views,
     evaluation: Dataset | None,
     *,
     teacher: Teacher,

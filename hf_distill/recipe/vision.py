@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from hf_distill.augmentation import Augmentation
+from hf_distill.image_views import Views
 from hf_distill.labels import SINGLE_LABEL
 from hf_distill.recipe.images import ImageData, channels_last_collator, image_processor
 from hf_distill.recipe.models import (
@@ -47,19 +48,21 @@ class PreparedImages:
     """An image data set as the models read it, teacher and student alike.
 
     Args:
-        train: All training rows, in a new random view each time; ``labels`` is ``-100`` where there is none.
+        train: All training rows in random views; ``labels`` is ``-100`` where there is none.
         labelled: Those of them that have a label.
         evaluation: The labelled rows of validation and test, as they are.
         processor: Makes the same of a picture; to be saved with the models.
     """
 
-    train: Dataset
-    labelled: Dataset
+    train: Views
+    labelled: Views
     evaluation: dict[str, Dataset]
     processor: BaseImageProcessor
 
 
-def prepare_images(data: ImageData, augmentation: Augmentation, teacher: str, new: NewModels) -> PreparedImages:
+def prepare_images(
+    data: ImageData, augmentation: Augmentation, teacher: str, new: NewModels, views: int | None = None
+) -> PreparedImages:
     """Normalised images: as the teacher was trained, or by the statistics of the training split.
 
     Args:
@@ -67,11 +70,12 @@ def prepare_images(data: ImageData, augmentation: Augmentation, teacher: str, ne
         augmentation: For the training rows.
         teacher: A checkpoint, or the name of a new model.
         new: The names of new models.
+        views: How many views of each training image there are; a new one in each epoch if left out.
     """
     mean, std = _normalization(teacher, new, data.shape[0]) or data.channel_statistics()
     return PreparedImages(
-        train=data.read(data.splits["train"], mean, std, augmentation),
-        labelled=data.read(data.labelled("train"), mean, std, augmentation),
+        train=data.views(data.splits["train"], mean, std, augmentation, views),
+        labelled=data.views(data.labelled("train"), mean, std, augmentation, views),
         evaluation={split: data.read(rows, mean, std) for split, rows in data.evaluation().items()},
         processor=image_processor(data.shape[1], mean, std),
     )
@@ -104,7 +108,8 @@ def trained_image_teacher(
 ) -> PreTrainedModel:
     """A teacher that knows these classes. One that does not is trained first, in ``args.output_dir``.
 
-    A checkpoint for other classes keeps its body and gets a new head.
+    A checkpoint for other classes keeps its body and gets a new head. The teacher sees new views in each epoch, however
+    many its students get.
 
     Args:
         name: A name of a new model, a name on the Hub or a folder.
@@ -123,11 +128,11 @@ def trained_image_teacher(
         "teacher",
         lambda: new_image_classifier(name, data.classes, data.shape[0], args.seed, new),
         args,
-        images.labelled,
+        Views(images.labelled.rows, images.labelled.transform, args.seed),
         images.evaluation.get("validation"),
         processing_class=images.processor,
         collator=channels_last_collator,
-        about={"model": name, "images": str(images.labelled.format["format_kwargs"])},
+        about={"model": name, "images": str(images.labelled.transform)},
     )
     return trainer.model
 

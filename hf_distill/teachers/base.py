@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
+from hf_distill.image_views import stored_rows
 from hf_distill.views import ModelView
 
 
@@ -71,6 +72,6 @@ class Teacher(ABC):
 
     def check_dataset(self, dataset: object) -> None:
         """Raise when the dataset lacks what this teacher reads, or holds something unusable."""
-        columns = getattr(dataset, "column_names", None)
+        columns = getattr(stored_rows(dataset), "column_names", None)
         if columns is not None and (missing := sorted(self.raw_columns.difference(columns))):
             raise KeyError(f"Teacher {self.name!r} reads the columns {missing}, but the dataset has {columns}.")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hf_distill.image_views import stored_rows
 from hf_distill.teachers.base import Teacher
 from hf_distill.views import ModelView
 
@@ -49,6 +50,7 @@ class ColumnTeacher(Teacher):
 
     def check_dataset(self, dataset: object) -> None:
         super().check_dataset(dataset)
+        dataset = stored_rows(dataset)
         if not isinstance(dataset, datasets.Dataset):
             return
         column = dataset.select_columns([self.column]).with_format("arrow")

@@ -204,12 +204,17 @@ def test_statistics_of_the_channels() -> None:
     np.testing.assert_allclose(std, pixels.std(axis=(0, 2, 3)), atol=1e-4)
 
 
-def test_an_augmentation_gives_another_view_each_time() -> None:
+def test_views_are_augmented_and_what_is_read_is_not() -> None:
     data = as_image_classification(splits([picture(), picture()]), size=32)
-    rows = data.read(data.splits["train"], (0.5,) * 3, (0.5,) * 3, Augmentation())
-    assert not torch.equal(rows[:]["pixel_values"], rows[:]["pixel_values"])
-    plain = data.read(data.splits["train"], (0.5,) * 3, (0.5,) * 3)
-    assert torch.equal(plain[:]["pixel_values"], plain[:]["pixel_values"])
+    given = data.splits["train"], (0.5,) * 3, (0.5,) * 3
+    plain, views = data.read(*given)[:]["pixel_values"], data.views(*given, Augmentation(), count=2)
+    shown = []
+    for epoch in range(3):
+        views.set_epoch(epoch)
+        shown.append(torch.stack([row["pixel_values"] for row in views]))
+    assert not torch.equal(shown[0], plain)
+    assert not torch.equal(shown[0], shown[1])
+    assert torch.equal(shown[0], shown[2])
 
 
 def test_batches_are_in_channels_last_order() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -12,6 +14,9 @@ from datasets import Dataset
 from transformers import TrainerCallback, default_data_collator
 
 from hf_distill import DistillationTrainer, LogitTerm, ModelTeacher, Objective
+from hf_distill.augmentation import Augmentation, ImageTransform
+from hf_distill.fingerprints import rows_fingerprint
+from hf_distill.image_views import Views
 from hf_distill.losses import HardTargetLoss
 from hf_distill.recipe import runs
 from hf_distill.recipe.runs import Run, changed, train_run, train_with_controls
@@ -204,3 +209,42 @@ def test_nothing_is_pushed_by_a_run(tmp_path: Path) -> None:
     args = tiny.arguments(tmp_path, hub_token="hf_secret")
     copy = changed(args, push_to_hub=False, output_dir=str(tmp_path / "b"))
     assert (copy.output_dir, copy.hub_token, args.output_dir) == (str(tmp_path / "b"), "hf_secret", str(tmp_path))
+
+
+def test_the_fingerprint_of_views_is_about_all_that_they_depend_on() -> None:
+    def views(rows: Dataset, padding: int = 1, **settings: Any) -> Views:
+        transform = ImageTransform((1, 2, 2), (0.5,), (0.5,), Augmentation(padding))
+        return Views(rows, transform, **{"seed": 0, **settings})
+
+    def fresh(pixels: Sequence[int]) -> Dataset:
+        return Dataset.from_dict({"pixel_values": [bytes([pixel] * 4) for pixel in pixels]})
+
+    rows = fresh(range(3))
+    later = views(rows)
+    later.set_epoch(5)
+    assert rows_fingerprint(views(rows)) == rows_fingerprint(views(fresh(range(3)))) == rows_fingerprint(later)
+    others = [views(rows, seed=1), views(rows, count=2), views(rows, padding=2), views(fresh([0, 1, 3])), rows]
+    assert len({rows_fingerprint(other) for other in [views(rows), *others]}) == 6
+
+
+def test_each_training_has_views_of_its_own_unless_their_number_is_fixed(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 192), dtype=np.uint8)
+    rows = Dataset.from_dict({"pixel_values": [image.tobytes() for image in pixels], "labels": [0, 1] * 4})
+    transform = ImageTransform((3, 8, 8), (0.5,) * 3, (0.5,) * 3, Augmentation())
+    found = []
+    for count, seeds in ((None, [3, 4]), (3, [4])):
+        students, controls = train_with_controls(
+            lambda seed: tiny.vgg(2, seed=seed),
+            tiny.arguments(tmp_path / str(count), num_train_epochs=1),
+            Views(rows, transform, seed=0, count=count),
+            Views(rows.select(range(4)), transform, seed=0, count=count),
+            None,
+            teacher=ModelTeacher(tiny.vgg(2, seed=9)),
+            objective=None,
+            seeds=seeds,
+            processing_class=Tokenizer(),
+            collator=default_data_collator,
+            about={},
+        )
+        found.append([(t.train_dataset.seed, t.train_dataset.count) for t in (*students, *controls)])
+    assert found == [[(3, None), (4, None)] * 2, [(0, 3)] * 2]

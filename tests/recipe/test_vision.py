@@ -92,14 +92,18 @@ def test_a_teacher_is_trained_where_it_is_not_yet(tmp_path: Path, caplog: pytest
     assert not torch.equal(teacher.state_dict()[weight], start.state_dict()[weight])
     known = trained_image_teacher(str(tmp_path / "_teacher"), data, prepared, args, NEW)
     assert torch.equal(teacher.state_dict()[weight], known.state_dict()[weight])
-    with caplog.at_level("INFO"):
-        again = trained_image_teacher("small", data, prepared, args, NEW)
+    caplog.set_level("INFO")
+    again = trained_image_teacher("small", data, prepared, args, NEW)
     assert torch.equal(teacher.state_dict()[weight], again.state_dict()[weight])
     assert "finished already" in caplog.text
     other = prepare_images(data, Augmentation(padding=2), "small", NEW)
     caplog.clear()
     trained_image_teacher("small", data, other, args, NEW)
     assert "made anew: images was" in caplog.text, "another augmentation is another training"
+    fixed = prepare_images(data, Augmentation(padding=2), "small", NEW, views=3)
+    caplog.clear()
+    trained_image_teacher("small", data, fixed, args, NEW)
+    assert "finished already" in caplog.text, "how many views the students get is nothing to the teacher"
 
 
 def test_images_are_normalised_by_their_own_statistics_or_as_the_teacher_was_trained(tmp_path: Path) -> None:
@@ -120,8 +124,11 @@ def test_images_are_normalised_by_their_own_statistics_or_as_the_teacher_was_tra
 def test_only_training_images_are_augmented_and_only_labelled_ones_are_for_a_control() -> None:
     prepared = prepare_images(images(), Augmentation(padding=2), "small", NEW)
     assert (len(prepared.train), len(prepared.labelled), len(prepared.evaluation["test"])) == (12, 8, 12)
-    for rows, changes in ((prepared.train, True), (prepared.labelled, True), (prepared.evaluation["test"], False)):
-        assert torch.equal(rows[:]["pixel_values"], rows[:]["pixel_values"]) != changes
+    plain = prepared.evaluation["test"][:]["pixel_values"]  # the same pictures as the training images
+    assert not torch.equal(torch.stack([row["pixel_values"] for row in prepared.train]), plain)
+    assert [int(row["labels"]) for row in prepared.labelled] == [0, 1] * 4
+    train = {row["pixel_values"].numpy().tobytes() for row in prepared.train}
+    assert {row["pixel_values"].numpy().tobytes() for row in prepared.labelled} < train, "the same views"
 
 
 def test_a_misspelt_model_is_named() -> None:
