@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -148,14 +148,15 @@ class AdaptingTrainer(AskingTrainer):
                     parameter.grad = self.accelerator.reduce(parameter.grad, reduction="mean")
         return loss
 
-    def _clip_grad_norm(self, model: nn.Module) -> Any:
-        return super()._clip_grad_norm(self._with_beside(model))
+    def create_accelerator_and_postprocess(self) -> None:
+        """As in ``Trainer``, which clips by what it makes here: student and what learns beside it by one norm."""
+        super().create_accelerator_and_postprocess()
+        clip = self.accelerator.clip_grad_norm_
 
-    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
-        return super()._get_grad_norm(self._with_beside(model), grad_norm=grad_norm)
+        def clip_with_beside(parameters: Iterable[Tensor], *args: Any, **kwargs: Any) -> Any:
+            return clip([*parameters, *self._learning()], *args, **kwargs)
 
-    def _with_beside(self, model: nn.Module) -> nn.Module:
-        return nn.ModuleList([model, self._beside]) if self._beside is not None and self._learning() else model
+        self.accelerator.clip_grad_norm_ = clip_with_beside
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         super()._save(output_dir, state_dict)
