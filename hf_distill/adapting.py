@@ -79,8 +79,6 @@ class AdaptingTrainer(AskingTrainer):
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Optimizer:
         """As in ``Trainer``; what learns beside the student is made first and learns at the same rate."""
-        if self.distillation_objective.student_layers():
-            check_checkpointing(self.model)
         if self.optimizer is None or self._beside is None:
             self._beside = self._made()
         self._cleared_at = None
@@ -137,6 +135,8 @@ class AdaptingTrainer(AskingTrainer):
     def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         """As in ``Trainer``, with gradients beside the student cleared before a step and averaged at its end."""
         learning = self._learning()
+        if self._cleared_at is None and self.distillation_objective.student_layers():
+            check_checkpointing(self.model)  # at the first step, before which Trainer may still switch it on
         if self._cleared_at != self.state.global_step:
             self._cleared_at = self.state.global_step
             for parameter in learning:
