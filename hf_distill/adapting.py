@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +81,6 @@ class AdaptingTrainer(AskingTrainer):
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Optimizer:
         """As in ``Trainer``; what learns beside the student is made first and learns at the same rate."""
-        if self.distillation_objective.student_layers():
-            check_checkpointing(self.model)
         if self.optimizer is None or self._beside is None:
             self._beside = self._made()
         self._cleared_at = None
@@ -139,6 +137,8 @@ class AdaptingTrainer(AskingTrainer):
     def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         """As in ``Trainer``, with gradients beside the student cleared before a step and averaged at its end."""
         learning = self._learning()
+        if self._cleared_at is None and self.distillation_objective.student_layers():
+            check_checkpointing(self.model)  # at the first step, before which Trainer may still switch it on
         if self._cleared_at != self.state.global_step:
             self._cleared_at = self.state.global_step
             for parameter in learning:
@@ -150,14 +150,15 @@ class AdaptingTrainer(AskingTrainer):
                     parameter.grad = self.accelerator.reduce(parameter.grad, reduction="mean")
         return loss
 
-    def _clip_grad_norm(self, model: nn.Module) -> Any:
-        return super()._clip_grad_norm(self._with_beside(model))
+    def create_accelerator_and_postprocess(self) -> None:
+        """As in ``Trainer``, which clips by what it makes here: student and what learns beside it by one norm."""
+        super().create_accelerator_and_postprocess()
+        clip = self.accelerator.clip_grad_norm_
 
-    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
-        return super()._get_grad_norm(self._with_beside(model), grad_norm=grad_norm)
+        def clip_with_beside(parameters: Iterable[Tensor], *args: Any, **kwargs: Any) -> Any:
+            return clip([*parameters, *self._learning()], *args, **kwargs)
 
-    def _with_beside(self, model: nn.Module) -> nn.Module:
-        return nn.ModuleList([model, self._beside]) if self._beside is not None and self._learning() else model
+        self.accelerator.clip_grad_norm_ = clip_with_beside
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         super()._save(output_dir, state_dict)

@@ -14,7 +14,7 @@ import tiny
 import torch
 from feature_runs import LAYER, STAGE, FeatureMSE, ScaledMSE, weights
 from torch import Tensor, nn
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 from two_processes import run as run_in_two_processes
 
 import hf_distill.trainer
@@ -129,6 +129,7 @@ def test_student_and_adapters_are_clipped_by_one_norm() -> None:
         assert_same([after], [{name: grad * 0.1 / norm for name, grad in before.items()}])
 
 
+@pytest.mark.skipif(not hasattr(Trainer, "_get_grad_norm"), reason="This transformers logs no norm without clipping.")
 def test_the_unclipped_norm_in_the_log_is_that_of_both() -> None:
     trainer, recorder = feature_runs.trained("bert", 16, 1)
     logged = [entry["grad_norm"] for entry in trainer.state.log_history if "grad_norm" in entry]

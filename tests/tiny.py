@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import nn
+from torch.utils.data import SequentialSampler
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -16,6 +17,8 @@ from transformers import (
     PreTrainedModel,
     ResNetConfig,
     ResNetForImageClassification,
+    Trainer,
+    TrainingArguments,
     ViTConfig,
     ViTForImageClassification,
     set_seed,
@@ -119,6 +122,12 @@ def dataset(model: str = "bert", task: str = "single_label", rows: int = 36, see
     return Dataset.from_list([row() for _ in range(rows)])
 
 
+SEQUENTIAL = {"train_sampling_strategy": "sequential"}
+if "train_sampling_strategy" not in TrainingArguments.__dataclass_fields__:  # transformers before 5.2
+    SEQUENTIAL = {}
+    Trainer._get_train_sampler = lambda self, rows=None: SequentialSampler(self.train_dataset if rows is None else rows)
+
+
 def arguments(output_dir: str | Path, **changes: Any) -> DistillationTrainingArguments:
     """Quiet, deterministic, on the CPU; the teacher of a test knows nothing, so it is not scored."""
     return DistillationTrainingArguments(
@@ -130,7 +139,7 @@ def arguments(output_dir: str | Path, **changes: Any) -> DistillationTrainingArg
             "save_strategy": "no",
             "logging_steps": 1,
             "per_device_train_batch_size": 8,
-            "train_sampling_strategy": "sequential",
+            **SEQUENTIAL,
             "teacher_score_examples": 0,
             "max_grad_norm": 0.0,
             **changes,
