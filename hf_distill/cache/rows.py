@@ -65,7 +65,7 @@ def views_of(dataset: Any) -> int:
     if count is None:
         raise ValueError(
             "There is a new random view of each example in every epoch, so no answer would be used twice. Give the "
-            "data set a fixed number of views."
+            "data set a fixed number of views, count=K."
         )
     return int(count) if isinstance(count, int) else 1
 
@@ -77,7 +77,7 @@ def refuse_unseeded(dataset: Any, columns: Collection[str]) -> None:
     if (once != again).any():
         raise ValueError(
             "The data set gives other values for the same row each time, so no kept answer would ever be found: its "
-            "augmentation is random. Use Views(dataset, ..., seed=0, count=K), which has K fixed views, or no cache."
+            "augmentation is random. Use Views(rows, transform, seed=0, count=K), which has K fixed views, or no cache."
         )
 
 
