@@ -1,0 +1,92 @@
+"""Two processes with one thread each against one process with two threads: the same steps of 64 examples.
+
+    python benchmarks/processes.py
+
+Random models and tokens as in step_overhead.py; no data, no network. Each round runs both, in turn, each in fresh
+processes; start-up and the first steps are not timed. See README.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median, quantiles
+
+import step_overhead
+import torch
+from common import describe_machine, pick_device, print_table
+from transformers import HfArgumentParser
+from transformers.utils import logging
+
+
+@dataclass
+class Options:
+    """What can be chosen on the command line."""
+
+    rounds: int = field(default=5, metadata={"help": "Timed rounds; each gives one ratio."})
+    steps: int = field(default=23, metadata={"help": "Steps a run, of which 3 are not timed."})
+    batch_size: int = field(default=64, metadata={"help": "Examples a step, of all processes together."})
+    bf16: bool = field(default=False, metadata={"help": "bfloat16 autocast for teacher and student."})
+    output: str | None = field(default=None, metadata={"help": "JSON file for all single measurements."})
+    inside: bool = field(default=False, metadata={"help": "Train and print; used inside."})
+
+
+def train(options: Options) -> None:
+    """Train as one of the processes; the first one prints the seconds a step."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    torch.set_num_threads(2 // world)
+    logging.set_verbosity_error()
+    settings = step_overhead.Options(batch_size=options.batch_size // world, use_cpu=True)
+    settings.steps = options.steps * world  # the data of all processes; each gets its share
+    job = step_overhead.make_job(settings, options.bf16)
+    seconds = step_overhead.distillation_trainer(job, job.student) * (job.steps - step_overhead.WARM_UP_STEPS)
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(json.dumps(seconds / (options.steps - step_overhead.WARM_UP_STEPS)), flush=True)
+    if world > 1:
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+def measured(processes: int) -> float:
+    """Seconds a step of all processes together."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"] if processes == 2 else []
+    command = [sys.executable, *launcher, *sys.argv, "--inside"]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": str(2 // processes)}
+    printed = subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout
+    return float(json.loads(printed.splitlines()[-1]))
+
+
+def main() -> None:
+    """Measure and print."""
+    (options,) = HfArgumentParser(Options, description=__doc__).parse_args_into_dataclasses()
+    if options.inside:
+        train(options)
+        return
+    print(describe_machine(pick_device(True), ["accelerate"]))
+    times: dict[int, list[float]] = {1: [], 2: []}
+    for number in range(options.rounds):
+        for processes in (1, 2) if number % 2 else (2, 1):
+            times[processes].append(measured(processes))
+    ratios = [two / one for one, two in zip(times[1], times[2], strict=True)]
+    low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
+    print()
+    rows = [
+        ["one process, two threads", f"{1e3 * median(times[1]):.0f}", "1", ""],
+        [
+            "two processes, one thread each",
+            f"{1e3 * median(times[2]):.0f}",
+            f"{median(ratios):.3f}",
+            f"{low:.3f} to {high:.3f}",
+        ],
+    ]
+    print_table([f"steps of {options.batch_size}", "ms a step", "ratio", "middle half of rounds"], rows)
+    if options.output:
+        Path(options.output).write_text(json.dumps(times, indent=2))
+
+
+if __name__ == "__main__":
+    main()
