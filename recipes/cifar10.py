@@ -28,6 +28,7 @@ from functools import partial
 from pathlib import Path
 
 import handwritten_digits
+from torch import Tensor
 
 from hf_distill import (
     DistillationTrainingArguments,
@@ -150,6 +151,13 @@ class RecipeArguments:
     )
     padding: int = field(default=4, metadata={"help": "Training images are shifted by up to so many pixels."})
     flip: bool = field(default=True, metadata={"help": "Mirror every second training image."})
+    policy: str = field(
+        default="none",
+        metadata={
+            "help": "RandAugment or TrivialAugment beside that; needs kornia, and is slow: give it data workers.",
+            "choices": ["none", "rand", "trivial"],
+        },
+    )
     mixup: float = field(default=0.0, metadata={"help": "Parameter of mixup; 0 for none."})
     cutmix: float = field(default=0.0, metadata={"help": "Parameter of CutMix; 0 for none."})
     views: int = field(
@@ -222,6 +230,18 @@ PRESETS = {
 }
 
 
+def find_policy(name: str) -> Callable[[Tensor], Tensor] | None:
+    """What --policy names, from kornia, which works without torchvision."""
+    if name == "none":
+        return None
+    try:
+        from kornia.augmentation.auto import RandAugment, TrivialAugment
+    except ImportError as error:
+        raise ValueError(f"--policy {name} needs kornia: pip install kornia") from error
+    made: Callable[[Tensor], Tensor] = TrivialAugment() if name == "trivial" else RandAugment(n=2, m=10)
+    return made
+
+
 def with_method(args: DistillationTrainingArguments, method: str) -> tuple[DistillationTrainingArguments, Objective]:
     """The arguments without the two numbers that went into the objective, and the objective."""
     return replace(args, **without_teacher()), METHODS[method](args.temperature, args.distillation_weight)
@@ -231,7 +251,8 @@ def main() -> None:
     recipe, args = parse([RecipeArguments, DistillationTrainingArguments], PRESETS, description=__doc__)
     output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
     args, objective = with_method(args, recipe.method)
-    augmentation = Augmentation(recipe.padding, recipe.flip, mixup=recipe.mixup, cutmix=recipe.cutmix)
+    policy = find_policy(recipe.policy)
+    augmentation = Augmentation(recipe.padding, recipe.flip, policy, recipe.mixup, recipe.cutmix)
     for flag, model in (("--teacher", recipe.teacher), ("--student", recipe.student)):
         check_image_model(model, flag, NEW_MODELS)
     if recipe.dataset:

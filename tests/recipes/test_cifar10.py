@@ -19,6 +19,8 @@ from recipe_calls import last_line
 from transformers import pipeline
 
 from hf_distill import DistillationTrainer
+from hf_distill.augmentation import Augmentation, ImageTransform
+from hf_distill.image_views import Views
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "recipes"))
@@ -41,6 +43,33 @@ def test_a_small_vgg_learns_from_a_larger_one_by_every_method(method: str, tmp_p
     logged = trainer.state.log_history[0]
     assert sum(logged[name] for name in objective.terms) == pytest.approx(logged["loss"], abs=1e-4)
     assert any(not torch.equal(value, before[name]) for name, value in student.state_dict().items())
+
+
+def test_a_policy_without_kornia_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cifar10.find_policy("none") is None
+    monkeypatch.setitem(sys.modules, "kornia", None)
+    monkeypatch.setitem(sys.modules, "kornia.augmentation.auto", None)
+    with pytest.raises(ValueError, match="--policy rand needs kornia: pip install kornia"):
+        cifar10.find_policy("rand")
+
+
+@pytest.mark.parametrize("name", ["rand", "trivial"])
+def test_views_by_a_policy_of_kornia_do_not_depend_on_the_batch(name: str) -> None:
+    pytest.importorskip("kornia")
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 3, 32, 32), dtype=np.uint8)
+    rows = Dataset.from_dict({"pixel_values": [image.tobytes() for image in pixels]})
+
+    def views() -> Views:
+        policy = Augmentation(policy=cifar10.find_policy(name))
+        return Views(rows, ImageTransform((3, 32, 32), (0.5,) * 3, (0.5,) * 3, policy), seed=0)
+
+    one_by_one = [views()[row]["pixel_values"] for row in range(6)]
+    together = [row["pixel_values"] for row in views().__getitems__(range(6))]
+    assert all(torch.equal(one, other) for one, other in zip(one_by_one, together, strict=True))
+    assert views().describe() == views().describe()
+    later = views()
+    later.set_epoch(1)
+    assert any(not torch.equal(row["pixel_values"], one) for row, one in zip(later, one_by_one, strict=True))
 
 
 call = partial(recipe_calls.call, "cifar10.py")
