@@ -113,12 +113,12 @@ def cache_teacher(
     wanted = None if key_columns else asked.shared_columns | {*LABEL_COLUMNS}
     if asked.live_model is None:
         asked.to(where)
+    collected = _Collected(store)
     with running(_model(asked), where), isolated_randomness(), _bar(dataset, state, desc) as bar:
         for view in range(views_of(dataset)):
             if hasattr(dataset, "set_epoch"):
                 dataset.set_epoch(view)
             loader = row_loader(dataset, unanswered(dataset, store, columns, batch_size, state, bar), num_workers)
-            collected = _Collected(store)
             for rows in loader:
                 keys = keys_of_rows(rows, columns)
                 new = collected.new(keys)
@@ -132,7 +132,7 @@ def cache_teacher(
                         logits = asked(inputs).logits
                     collected.add(keys[new], logits, seen, inputs.get("attention_mask"))
                 bar.update(len(new))
-            collected.write()
+        collected.write()
     if hasattr(dataset, "set_epoch"):
         dataset.set_epoch(0)
     state.wait_for_everyone()
