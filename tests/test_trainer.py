@@ -666,3 +666,19 @@ def test_components_add_up_after_a_start_with_smaller_batches(tmp_path: Path, mo
     logged = next(entry for entry in trainer.state.log_history if "loss" in entry)
     assert len(calls) == 5
     assert logged["ce"] + logged["kd"] == pytest.approx(logged["loss"], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_compiled_student_learns_the_same(tmp_path: Path) -> None:
+    def run(name: str, **settings: Any) -> dict[str, Tensor]:
+        args = tiny.arguments(tmp_path / name, num_train_epochs=1, optim="sgd", learning_rate=0.1, **settings)
+        trainer = DistillationTrainer(
+            tiny.bert(), args, train_dataset=tiny.dataset(rows=24), teacher_model=tiny.bert(seed=1)
+        )
+        trainer.train()
+        return dict(trainer.model.state_dict())
+
+    plain, compiled = run("plain"), run("compiled", torch_compile=True)
+    assert plain.keys() == compiled.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(compiled[name], value, atol=1e-5, rtol=1e-4)
