@@ -16,6 +16,9 @@ pytest.importorskip("onnx", reason="needs the extra: pip install 'hf-distill[onn
 pytest.importorskip("onnxscript", reason="needs the extra: pip install 'hf-distill[onnx]'")
 pytest.importorskip("onnxruntime", reason="needs the extra: pip install 'hf-distill[onnx]'")
 
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
 from hf_distill.export import OnnxExport, export_onnx
 
 CLASSES = {0: "bad", 1: "good", 2: "neither"}
@@ -48,6 +51,20 @@ def pad(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
 
 def model() -> Any:
     return tiny.bert(labels=3, layers=2, id2label=CLASSES, label2id={name: index for index, name in CLASSES.items()})
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Words ``w2`` to ``w39``, as many as the model knows."""
+    words = Tokenizer(
+        models.WordLevel({"[PAD]": 0, "[UNK]": 1, **{f"w{i}": i for i in range(2, 40)}}, unk_token="[UNK]")
+    )
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
 
 
 @functools.cache
