@@ -7,11 +7,14 @@ trainer.train()
 from hf_distill.adapters import make_adapter
 from hf_distill.cache import CachedTeacher, cache_teacher, with_soft_labels
 from hf_distill.evaluation import compare
+from hf_distill.export import OnnxExport, export_onnx
 from hf_distill.feature_term import FeatureTerm
 from hf_distill.layers import Pair, uniform_pairs
 from hf_distill.losses import NO_LABEL
 from hf_distill.models import VGGConfig, VGGForImageClassification
 from hf_distill.objective import LabelTerm, LogitTerm, Objective, Term
+from hf_distill.onnx_classifier import OnnxClassifier
+from hf_distill.predictor import Predictor
 from hf_distill.report import DistillationReport
 from hf_distill.schedules import Schedule, constant, cosine, linear, warmup
 from hf_distill.student import student_from_teacher
@@ -34,7 +37,10 @@ __all__ = [
     "ModelTeacher",
     "ModelView",
     "Objective",
+    "OnnxClassifier",
+    "OnnxExport",
     "Pair",
+    "Predictor",
     "Schedule",
     "StepView",
     "Teacher",
@@ -45,6 +51,7 @@ __all__ = [
     "compare",
     "constant",
     "cosine",
+    "export_onnx",
     "linear",
     "load_classifier",
     "make_adapter",

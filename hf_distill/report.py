@@ -133,10 +133,10 @@ class DistillationReport:
         threads = f"cores: {self.machine.get('cores')}, threads: {self.machine.get('threads')}"
         lines = [
             _clipped(f"Measured on {self.machine.get('gpu') or self.machine.get('cpu')}, {threads}"),
-            *self._block(self.split, (*_ROWS, *_FIXED_ROWS)),
+            *self._block(self.split),
         ]
         for split in self.other_splits:
-            lines += ["", *self._block(split, _ROWS)]
+            lines += ["", *self._block(split)]
         if self.control is not None:
             lines += ["", "Gap closed = (student - control) / (teacher - control), of the mean accuracies."]
         if len(self.seeds) > 1:
@@ -176,21 +176,38 @@ class DistillationReport:
         lines += [line("macro avg", macro, total), line("weighted avg", weighted, total), ""]
         return "\n".join(lines)
 
-    def _block(self, split: str, rows: Sequence[tuple[str, str, str]]) -> list[str]:
-        """The lines about one split."""
+    def models(self, split: str | None = None) -> list[str]:
+        """Which of teacher, student and control there are figures of."""
+        return [name for name in MODELS if self.of_split(split)[name] is not None]
+
+    def rows(self, split: str | None = None) -> list[tuple[str, list[str]]]:
+        """What a table of a split says: each measure's name, and a cell for each of :meth:`models`.
+
+        Size and speed do not depend on the split and stand with the main one only.
+        """
+        chosen, models = self.of_split(split), self.models(split)
+        measures = (*_ROWS, *_FIXED_ROWS) if (split or self.split) == self.split else _ROWS
+        rows = [(label, [_figure(chosen[name], key, form) for name in models]) for label, key, form in measures]
+        relations = [
+            ("agreement with teacher", "agreement", "{:.3f}"),
+            ("KL(teacher‖student), nats", "kl_nats", "{:.3f}"),
+            *([("gap closed", "gap_closed", "{:.1%}")] if "control" in models else []),
+        ]
+        for label, key, form in relations:
+            cell = _figure(chosen, key, form)
+            rows.append((label, [cell if name == "student" else "" for name in models]))
+        return rows
+
+    def notes(self, split: str | None = None) -> list[str]:
+        """What must be said beside the table of a split."""
         chosen = self.of_split(split)
-        models = [name for name in MODELS if chosen[name] is not None]
+        return _why_no_gap(chosen) if chosen["control"] is not None else []
+
+    def _block(self, split: str) -> list[str]:
+        """The lines about one split."""
+        models = self.models(split)
         lines = [_clipped(self.title(split)), _line("", models), "-" * (LABEL_WIDTH + COLUMN_WIDTH * len(models))]
-        lines += [_line(label, [_figure(chosen[name], key, form) for name in models]) for label, key, form in rows]
-        if "student" in models:
-            lines += [
-                _line("agreement with teacher", ["", _figure(chosen, "agreement", "{:.3f}")]),
-                _line("KL(teacher‖student), nats", ["", _figure(chosen, "kl_nats", "{:.3f}")]),
-            ]
-        if "control" in models:
-            lines.append(_line("gap closed", ["", _figure(chosen, "gap_closed", "{:.1%}")]))
-            lines += _why_no_gap(chosen)
-        return lines
+        return [*lines, *(_line(label, cells) for label, cells in self.rows(split)), *self.notes(split)]
 
 
 _SPLIT_KEYS = (

@@ -14,6 +14,7 @@ import base64
 import hashlib
 import json
 import re
+import socket
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -31,14 +32,17 @@ class HubServer:
 
     Args:
         token: What a client must send in order to write.
-        repos: The files, by path, of each repository that exists already.
+        repos: The files, by path, of each repository that exists already; of another branch than the main one under
+            ``owner/name@branch``.
     """
 
     def __init__(self, token: str, repos: Mapping[str, dict[str, bytes]] | None = None) -> None:
         self.token = token
         self.repos: dict[str, dict[str, bytes]] = dict(repos or {})
         self.uploaded: list[bytes] = []
+        self.private: set[str] = set()
         self.fault: tuple[int, str] | None = None
+        self.fault_headers: dict[str, str] = {}
         self._server: ThreadingHTTPServer | None = None
         self._port = 0
 
@@ -73,9 +77,9 @@ class HubServer:
             self._server.server_close()
             self._server = None
 
-    def fail(self, status: int, where: str = "") -> None:
-        """Answer with ``status`` from now on, if the address of a request contains ``where``."""
-        self.fault = (status, where)
+    def fail(self, status: int, where: str = "", headers: Mapping[str, str] | None = None) -> None:
+        """Answer with ``status`` from now on, if the address of a request contains ``where``; 0 cuts the connection."""
+        self.fault, self.fault_headers = (status, where), dict(headers or {})
 
     def recover(self) -> None:
         """Work again."""
@@ -121,8 +125,11 @@ class Handler(BaseHTTPRequestHandler):
         if match := re.fullmatch(f"/api/models/{REPO}/preupload/.+", path):
             files = [{"path": file["path"], "uploadMode": "regular"} for file in json.loads(body)["files"]]
             return self.answer(200, {"files": [{**file, "shouldIgnore": False} for file in files]})
-        if match := re.fullmatch(f"/api/models/{REPO}/commit/.+", path):
-            return self.commit(match["repo"], [json.loads(line) for line in body.splitlines()])
+        if match := re.fullmatch(f"/api/models/{REPO}/branch/(?P<branch>.+)", path):
+            return self.create_branch(f"{match['repo']}@{match['branch']}", match["repo"])
+        if match := re.fullmatch(f"/api/models/{REPO}/commit/(?P<branch>.+)", path):
+            repo = match["repo"] if match["branch"] == "main" else f"{match['repo']}@{match['branch']}"
+            return self.commit(repo, [json.loads(line) for line in body.splitlines()])
         self.answer(404, {"error": f"No such address: {path}"})
 
     def do_GET(self) -> None:
@@ -143,16 +150,24 @@ class Handler(BaseHTTPRequestHandler):
                 200, [{"type": "file", "path": name, "size": len(files[name]), "oid": "0"} for name in files]
             )
         siblings = [{"rfilename": name} for name in files]
-        self.answer(200, {"id": repo, "sha": sha(files), "private": False, "tags": [], "siblings": siblings})
+        private = repo in self.hub.private
+        self.answer(200, {"id": repo, "sha": sha(files), "private": private, "tags": [], "siblings": siblings})
 
     do_HEAD = do_GET
 
     def create_repo(self, wanted: Mapping[str, Any]) -> None:
         repo = f"{wanted.get('organization') or OWNER}/{wanted['name']}"
         status = 409 if repo in self.hub.repos else 200
+        if status == 200 and (wanted.get("private") or wanted.get("visibility") == "private"):
+            self.hub.private.add(repo)
         self.hub.repos.setdefault(repo, {})
         error = {"error": "You already created this model repo"} if status == 409 else {}
         self.answer(status, {"url": f"{self.hub.url}/{repo}", **error})
+
+    def create_branch(self, branch: str, repo: str) -> None:
+        status = 409 if branch in self.hub.repos else 200
+        self.hub.repos.setdefault(branch, dict(self.hub.repos[repo]))
+        self.answer(status, {"error": "Reference already exists"} if status == 409 else {})
 
     def commit(self, repo: str, lines: list[dict[str, Any]]) -> None:
         files = self.hub.repos[repo]
@@ -172,7 +187,12 @@ class Handler(BaseHTTPRequestHandler):
     def fails(self) -> bool:
         if self.hub.fault is None or self.hub.fault[1] not in self.path:
             return False
-        self.answer(self.hub.fault[0], {"error": "This fault was ordered."})
+        if self.hub.fault[0] == 0:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+        else:
+            content = json.dumps({"error": "This fault was ordered."}).encode()
+            self.send(self.hub.fault[0], content, {"Content-Type": "application/json", **self.hub.fault_headers})
         return True
 
     def miss(self, code: str, commit: str = "") -> None:

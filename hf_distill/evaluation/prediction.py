@@ -132,7 +132,7 @@ def model_inputs(
     model: nn.Module, rows: list[Any], data_collator: Collator | None = None, device: torch.device | None = None
 ) -> dict[str, Any]:
     """The batch that ``model.forward`` takes, made of dataset rows and on the given device, without labels."""
-    wanted = set(signature(model.forward).parameters)
+    wanted = set(input_names(model))
     if wanted.isdisjoint(set(rows[0]) - set(LABEL_COLUMNS)):
         chosen = [dict(row) for row in rows]
     else:
@@ -145,6 +145,11 @@ def model_inputs(
         for key, value in batch.items()
         if key in wanted and key not in LABEL_COLUMNS
     }
+
+
+def input_names(model: nn.Module) -> list[str]:
+    """What a model reads: the parameters of its ``forward``, or what it says itself where that is no Python code."""
+    return list(getattr(model, "input_names", None) or signature(model.forward).parameters)
 
 
 def model_name(model: nn.Module) -> str:

@@ -62,7 +62,7 @@ def as_classification(splits: DatasetDict, text: str | None = None, label: str |
     """
     train = splits["train"]
     label_column = find_label_column(train, label)
-    text_columns = _text_columns(train, text, label_column)
+    text_columns = find_text_columns(train, text, label_column)
     for split, rows in splits.items():
         require([*text_columns, label_column] if split != "test" else text_columns, rows, split)
         _check_texts(rows, text_columns, split)
@@ -97,7 +97,7 @@ def with_unlabelled(data: TextData, name: str, examples: int | None = None) -> T
     rows = load_splits(name, validation=False)["train"]
     columns = data.text_columns
     if not set(columns) <= set(rows.column_names):
-        found = _text_columns(rows, None, None)
+        found = find_text_columns(rows, None, None)
         if len(found) != len(columns):
             raise KeyError(f"{name} has the text columns {list(found)}, but {list(columns)} are needed. Rename them.")
         rows = rows.rename_columns(dict(zip(found, columns, strict=True)))
@@ -119,7 +119,7 @@ def with_unlabelled(data: TextData, name: str, examples: int | None = None) -> T
     )
 
 
-def _text_columns(rows: Dataset, wanted: str | None, label: str | None) -> tuple[str, ...]:
+def find_text_columns(rows: Dataset, wanted: str | None, label: str | None) -> tuple[str, ...]:
     if wanted is not None:
         return tuple(name.strip() for name in wanted.split(","))
     strings = [

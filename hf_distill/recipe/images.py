@@ -116,7 +116,7 @@ def as_image_classification(
         KeyError: there is no such column, or none that could be meant; the message names those there are.
         ValueError: an image is missing, cannot be read or is in colour where one channel is wanted; or as for texts.
     """
-    image_column = _image_column(splits["train"], image)
+    image_column = find_image_column(splits["train"], image)
     label_column = find_label_column(splits["train"], label)
     for split, rows in splits.items():
         require([image_column] if split == "test" else [image_column, label_column], rows, split)
@@ -205,7 +205,7 @@ def _pixels(stored: Mapping[str, Any] | None, size: int, channels: int) -> bytes
 # ---- Finding ----
 
 
-def _image_column(rows: Dataset, wanted: str | None) -> str:
+def find_image_column(rows: Dataset, wanted: str | None) -> str:
     if wanted is not None:
         require([wanted], rows, "train")
     found = [name for name, feature in rows.features.items() if _may_be_images(feature)]

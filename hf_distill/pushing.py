@@ -1,0 +1,155 @@
+"""A folder that was trained earlier, on its way to the Hub: only what belongs there, in one commit."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub.errors import LocalTokenNotFoundError, OfflineModeIsEnabled
+
+from hf_distill.redaction import HUB_TOKEN
+
+logger = logging.getLogger(__name__)
+
+PUBLIC_FILES = (
+    *("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json"),
+    *("tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
+    *("preprocessor_config.json", "processor_config.json", "configuration_*.py", "modeling_*.py"),
+    *("README.md", "LICENSE*", "objective.json", "report.json", "report.html", "*.png", "onnx/*.onnx"),
+)
+"""What may be published. Everything else stays: checkpoints, optimizers, caches, pickled settings, other people's."""
+
+VOCABULARIES = ("tokenizer.json", "vocab.", "merges.txt")
+TEXT_FILES = {".json", ".md", ".html", ".py", ".txt"}
+LOCAL_MODEL = re.compile(r'model="[^"]*"(.*)  # the folder that holds these files')
+"""How a card calls a model that is not on the Hub yet."""
+
+
+def push_folder(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    commit_message: str = "Upload a distilled model",
+    api: HfApi | None = None,
+) -> str:
+    """Publish a trained model from its folder, which is left as it is.
+
+    The files go up in one commit, so that the repository never holds half a model. The repository is made where it is
+    missing, and so is the branch. The card's example of use is given the name of the repository.
+
+    Args:
+        folder: With ``config.json`` and ``model.safetensors``.
+        repo_id: ``owner/name``.
+        private: Make a private repository. One that exists must be private already.
+        revision: The branch; default the main one.
+        commit_message: What the history says.
+        api: The Hub; default the usual one, with the token of ``hf auth login`` or ``HF_TOKEN``.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        FileNotFoundError: the folder holds no model.
+        ValueError: a file names a token or a local path, or the repository is public against ``private``.
+        PermissionError: the Hub does not accept the token, or not for this repository.
+        ConnectionError: the Hub cannot be reached, or refuses for now.
+    """
+    root, api = Path(folder), api or HfApi()
+    files = public_files(root)
+    contents = [(name, _content(root, name, repo_id)) for name in files]
+    kept = sorted(path.name for path in root.iterdir() if path.is_file() and path.name not in files)
+    if kept:
+        logger.info("Not published: %s.", ", ".join(kept))
+    try:
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        if private and not api.repo_info(repo_id).private:
+            raise ValueError(
+                f"{repo_id} exists and is public, so nothing was sent. Make it private in its settings on the Hub, or "
+                "choose another name."
+            )
+        if revision is not None:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        operations = [CommitOperationAdd(name, content) for name, content in contents]
+        return str(api.create_commit(repo_id, operations, commit_message=commit_message, revision=revision).commit_url)
+    except Exception as error:  # the client's library, and so its exceptions, differ between versions
+        explained = _explained(error, repo_id, root)
+        if explained is None:
+            raise
+        raise explained from error
+
+
+def public_files(folder: Path) -> list[str]:
+    """The files of a folder that may be published, as paths within it.
+
+    Raises:
+        FileNotFoundError: it holds no model.
+    """
+    found = {path.relative_to(folder).as_posix() for pattern in PUBLIC_FILES for path in folder.glob(pattern)}
+    files = sorted(name for name in found if not Path(name).name.startswith(("_", ".")) and (folder / name).is_file())
+    for wanted, seen in (("config.json", "config.json" in files), ("model.safetensors", _has_weights(files))):
+        if not seen:
+            raise FileNotFoundError(
+                f"{folder} holds no {wanted}, so there is no model to publish. Name the folder that "
+                "trainer.save_model() wrote."
+            )
+    return files
+
+
+def _has_weights(files: list[str]) -> bool:
+    return any(re.fullmatch(r"model.*\.safetensors", name) for name in files)
+
+
+def _content(folder: Path, name: str, repo_id: str) -> str | bytes:
+    """What to send: the path of the file, or its text where that is changed.
+
+    Raises:
+        ValueError: the text says what must not be published.
+    """
+    path = folder / name
+    if path.suffix not in TEXT_FILES or name.startswith(VOCABULARIES):
+        return str(path)
+    text = path.read_text(encoding="utf-8")
+    secrets = {"a token": HUB_TOKEN.search(text) is not None}
+    for place in (f"{Path.home()}/", f"{folder.resolve().parent}/"):
+        secrets[f"the local path {place}"] = len(place) > 2 and place in text
+    if told := [what for what, there in secrets.items() if there]:
+        raise ValueError(f"{path} names {' and '.join(told)}, so nothing was sent. Take it out and push again.")
+    if name == "README.md":
+        return LOCAL_MODEL.sub(lambda match: f'model="{repo_id}"{match[1]}', text).encode()
+    return str(path)
+
+
+def _explained(error: Exception, repo_id: str, folder: Path) -> OSError | None:
+    """The same in words that say what to do; ``None`` where the Hub is not to blame."""
+    again = f"Nothing in {folder} was changed; the same command, given again, finishes the job."
+    login = "Log in with `hf auth login`, or set HF_TOKEN to a token that may write."
+    if isinstance(error, LocalTokenNotFoundError):
+        return PermissionError(f"There is no token for the Hub. {login} {again}")
+    if isinstance(error, OfflineModeIsEnabled):
+        return ConnectionError(f"HF_HUB_OFFLINE is set, so nothing can be sent. Unset it. {again}")
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    if status is None:
+        no_answer = type(error).__module__.startswith(("httpx", "httpcore")) or isinstance(error, ConnectionError)
+        what = f"The Hub cannot be reached, or the connection was cut ({error})."
+        return ConnectionError(f"{what} Check the network. {again}") if no_answer else None
+    wait = (getattr(response, "headers", None) or {}).get("Retry-After")
+    when = f"in {wait} seconds" if wait else "in a few minutes"
+    if status == 401:
+        return PermissionError(f"The Hub does not accept the token (401). {login} {again}")
+    if status == 403:
+        return PermissionError(
+            f"The token may not write to {repo_id} (403). Take a token with write access, or a name of your own or of "
+            f"your organisation. {again}"
+        )
+    if status in (409, 412):
+        return ConnectionError(f"Somebody else is changing {repo_id} at the same time ({status}). {again}")
+    if status == 429:
+        return ConnectionError(f"The Hub has had too many requests (429). Try again {when}. {again}")
+    if status >= 500:
+        return ConnectionError(f"The Hub fails at the moment ({status}). Try again {when}. {again}")
+    return ConnectionError(f"The Hub refused ({status}): {' '.join(str(error).split())[:300]} {again}")

@@ -1,0 +1,209 @@
+"""``hf-distill`` as a user types it; each mistake is one line and exit code 1."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import exported
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from hf_distill import cli, export
+from hf_distill.predictor import Predictor
+from hf_distill.report import DistillationReport
+
+TEXTS = ["w5 w6 w7", "w8\tw9", "w9 w10 w11 w12 w13 w14"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root: Path = tmp_path_factory.mktemp("out") / "student"
+    exported.model().save_pretrained(root)
+    exported.tokenizer().save_pretrained(root)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def export_from_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model was exported already; doing it again would take long."""
+    source = exported.bert().path
+    monkeypatch.setattr(export, "_write", lambda model, batch, path: shutil.copy(source, path))
+
+
+class Run:
+    """What a command printed, and how it ended."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], *arguments: object) -> None:
+        self.code = cli.main([str(argument) for argument in arguments])
+        self.out, self.err = capsys.readouterr()
+
+
+@pytest.fixture
+def expected(folder: Path) -> list[tuple[str, str]]:
+    return [(answer.label, f"{answer.score:.4f}") for answer in Predictor.load(folder)(TEXTS)]
+
+
+@pytest.mark.parametrize("onnx", [False, True])
+def test_predict_texts_as_a_table(
+    capsys: pytest.CaptureFixture[str], folder: Path, expected: list[tuple[str, str]], onnx: bool
+) -> None:
+    more = ["--onnx", exported.bert().path] if onnx else []
+    run = Run(capsys, "predict", folder, "--text", *TEXTS, *more)
+    assert run.code == 0
+    head, *rows = csv.reader(io.StringIO(run.out), delimiter="\t")
+    assert head == ["label", "score", "text"]
+    assert [(label, score) for label, score, _ in rows] == expected
+    assert [text for _, _, text in rows] == TEXTS  # the tab in one of them is quoted
+
+
+def test_predict_a_file_into_a_file(
+    capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path, expected: list[tuple[str, str]]
+) -> None:
+    Dataset.from_dict({"review": TEXTS, "stars": [1, 2, 3]}).to_csv(str(tmp_path / "in.csv"), index=False)
+    run = Run(capsys, "predict", folder, "--file", tmp_path / "in.csv", "--output", tmp_path / "out.jsonl")
+    assert (run.code, run.out) == (0, "")
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["review"] for row in rows] == TEXTS
+    assert [(row["label"], f"{row['score']:.4f}") for row in rows] == expected
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.jsonl"]
+
+
+def test_export_with_data_says_what_was_found(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
+    """The labels are the model's own decisions but for one of the four."""
+    texts = [*TEXTS, "w20 w21"]
+    labels = [answer.label for answer in Predictor.load(folder)(texts)]
+    labels[0] = next(name for name in exported.CLASSES.values() if name != labels[0])
+    Dataset.from_dict({"text": texts, "label": labels}).to_parquet(str(tmp_path / "data.parquet"))
+    target = tmp_path / "model.onnx"
+    run = Run(capsys, "export", folder, "--data", tmp_path / "data.parquet", "--output", target)
+    assert run.code == 0
+    assert target.is_file()
+    said = {line[:33].strip(): line[33:] for line in run.out.splitlines()[1:]}
+    assert said["accuracy"] == "0.7500 (PyTorch 0.7500)"
+    assert said["same decision as PyTorch"] == "1.0000 of 4 examples"
+
+
+def test_export_goes_where_the_hub_looks_for_it(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    run = Run(capsys, "export", folder)
+    assert run.code == 0
+    assert (folder / "onnx" / "model.onnx").is_file()
+    assert "0.0000" not in run.out
+    assert "64 examples" in run.out
+    assert Run(capsys, "predict", folder, "--text", "w5", "--onnx").code == 0
+
+
+def test_int8_asks_for_real_inputs(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    run = Run(capsys, "export", folder, "--int8")
+    assert (run.code, run.out) == (1, "")
+    assert run.err.startswith("error: int8 changes decisions")
+    assert "--data PATH" in run.err
+
+
+def small_report() -> DistillationReport:
+    figures = {
+        **{"accuracy": 0.8, "macro_f1": 0.8, "ece": 0.1, "parameters": 10, "size_mb": 1.0},
+        **{"latency_ms": {"p50": 1.0, "p95": 2.0}, "throughput_per_s": 9.0, "per_class": {}},
+    }
+    return DistillationReport(
+        teacher=figures, student=figures, control=None, agreement=1.0, kl_nats=0.0, gap_closed=None, examples=5,
+        seeds=[0], dataset="toy", split="test", machine={"cpu": "one"}, versions={},
+    )  # fmt: skip
+
+
+def test_report_as_table_and_as_page(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    small_report().save(tmp_path)
+    run = Run(capsys, "report", tmp_path)
+    assert (run.code, run.out) == (0, small_report().to_table() + "\n")
+    run = Run(capsys, "report", tmp_path, "--html", tmp_path / "page.html")
+    assert (run.code, run.out) == (0, "")
+    assert "<h1>toy test: 5 examples</h1>" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_push_passes_on_what_was_asked(
+    capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    class Hub:
+        def create_repo(self, repo: str, **settings: Any) -> None:
+            asked["create"] = (repo, settings)
+
+        def repo_info(self, repo: str) -> Any:
+            return SimpleNamespace(private=True)
+
+        def create_branch(self, repo: str, **settings: Any) -> None:
+            asked["branch"] = settings
+
+        def create_commit(self, repo: str, operations: Any, **settings: Any) -> Any:
+            asked["commit"] = settings
+            return SimpleNamespace(commit_url="https://hub/me/it/commit/1")
+
+    monkeypatch.setattr("hf_distill.pushing.HfApi", Hub)
+    run = Run(capsys, "push", folder, "me/it", "--private", "--revision", "v2", "--message", "hello")
+    assert (run.code, run.out) == (0, "https://hub/me/it/commit/1\n"), run.err
+    assert asked == {
+        "create": ("me/it", {"private": True, "exist_ok": True}),
+        "branch": {"branch": "v2", "exist_ok": True},
+        "commit": {"commit_message": "hello", "revision": "v2"},
+    }
+
+
+MISTAKES = {
+    "no folder": (["predict", "{folder}x", "--text", "a"], r"There is no file or folder .*studentx; near it is"),
+    "parent folder": (["predict", "{folder}/..", "--text", "a"], r"no config\.json\. There are models in it: student"),
+    "images to a text model": (["predict", "{folder}", "--image", "{folder}"], "holds no image"),
+    "no report": (["report", "{folder}"], "holds no report.json"),
+    "no ONNX yet": (["predict", "{folder}", "--text", "a", "--onnx", "no.onnx"], "Make one with `hf-distill export"),
+    "no folder to write to": (
+        ["predict", "{folder}", "--text", "a", "--output", "{folder}/no/out.tsv"], "There is no folder"
+    ),
+    "no data": (["export", "{folder}", "--data", "{folder}/no.csv"], "There is no file or folder"),
+    "no model to push": (["push", "{folder}/..", "me/it"], "it has no config.json"),
+    "too strict": (["export", "{folder}", "--tolerance", "0"], "Nothing was written"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str], folder: Path, name: str) -> None:
+    arguments, says = MISTAKES[name]
+    run = Run(capsys, *(part.format(folder=folder) for part in arguments))
+    assert (run.code, run.out) == (1, "")
+    [line] = [line for line in run.err.splitlines() if not line.startswith("Checked on")]
+    assert line.startswith("error: ")
+    assert re.search(says, line)
+
+
+def test_debug_shows_where_it_came_from(folder: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        cli.main(["report", str(folder), "--debug"])
+
+
+def test_an_answer_that_is_cut_off_leaves_no_file(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: Any) -> Iterator[None]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_write_tsv", stop)
+    run = Run(capsys, "predict", folder, "--text", "a", "--output", tmp_path / "out.tsv")
+    assert (run.code, run.err.splitlines()[-1]) == (130, "stopped")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["report", "export", "predict", "push"])
+def test_each_command_explains_itself(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    said = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert f"hf-distill {command} out/sst2" in said
+    assert np.max([len(line) for line in said.splitlines()]) < 120
