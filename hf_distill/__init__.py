@@ -13,6 +13,7 @@ from hf_distill.losses import NO_LABEL
 from hf_distill.models import VGGConfig, VGGForImageClassification
 from hf_distill.objective import LabelTerm, LogitTerm, Objective, Term
 from hf_distill.report import DistillationReport
+from hf_distill.review_term import ReviewTerm
 from hf_distill.schedules import Schedule, constant, cosine, linear, warmup
 from hf_distill.student import student_from_teacher
 from hf_distill.teachers import ColumnTeacher, EnsembleTeacher, ModelTeacher, Teacher, load_classifier, public_name
@@ -35,6 +36,7 @@ __all__ = [
     "ModelView",
     "Objective",
     "Pair",
+    "ReviewTerm",
     "Schedule",
     "StepView",
     "Teacher",
