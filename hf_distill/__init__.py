@@ -16,6 +16,7 @@ from hf_distill.objective import LabelTerm, LogitTerm, Objective, Term
 from hf_distill.onnx_classifier import OnnxClassifier
 from hf_distill.predictor import Predictor
 from hf_distill.report import DistillationReport
+from hf_distill.review_term import ReviewTerm
 from hf_distill.schedules import Schedule, constant, cosine, linear, warmup
 from hf_distill.student import student_from_teacher
 from hf_distill.teachers import ColumnTeacher, EnsembleTeacher, ModelTeacher, Teacher, load_classifier, public_name
@@ -41,6 +42,7 @@ __all__ = [
     "OnnxExport",
     "Pair",
     "Predictor",
+    "ReviewTerm",
     "Schedule",
     "StepView",
     "Teacher",

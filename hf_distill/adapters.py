@@ -86,6 +86,29 @@ class TokensToMap(nn.Module):
         return f"size={self.size}"
 
 
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation by the statistics of each batch.
+
+    Running statistics would serve evaluation, in which nothing beside the student takes part. A channel with a single
+    value, of one example with a map of one cell, has no spread: what is left of it is the shift.
+
+    Args:
+        channels: How many there are.
+
+    Shape:
+        - input, output: ``(B, C, H, W)``.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, track_running_stats=False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        if maps.numel() != self.num_features:
+            return super().forward(maps)
+        scale, shift = (parameter.reshape(1, -1, 1, 1) for parameter in (self.weight, self.bias))
+        return 0.0 * maps * scale + shift
+
+
 def _map_adapter(student: Sequence[int], teacher: Sequence[int], batch_norm: bool) -> nn.Module:
     if tuple(student) == tuple(teacher):
         return nn.Identity()
@@ -95,8 +118,7 @@ def _map_adapter(student: Sequence[int], teacher: Sequence[int], batch_norm: boo
     layers: list[nn.Module] = [] if even else [nn.AdaptiveAvgPool2d(size)]
     layers.append(nn.Conv2d(student[1], teacher[1], kernel_size=stride, stride=stride, bias=not batch_norm))
     if batch_norm:
-        # Running statistics would serve evaluation, in which no adapter takes part.
-        layers.append(nn.BatchNorm2d(teacher[1], track_running_stats=False))
+        layers.append(BatchNorm(teacher[1]))
     return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -104,10 +104,17 @@ class FeatureTerm(TeacherTerm):
         student, teacher = step.student.features, self.followed(step).features
         known = {"mask": step.mask, "labels": step.labels, "progress": step.progress}
         parts = [
-            self.loss(adapter(at_least_float32(student[pair.student])), teacher[pair.teacher], **known)
-            for pair, adapter in zip(self.pairs, self.adapters, strict=True)
+            self.loss(adapted, teacher[pair.teacher], **known)
+            for pair, adapted in zip(self.pairs, self.adapted(student), strict=True)
         ]
         return torch.stack(parts).mean(dim=0)
+
+    def adapted(self, student: Mapping[str, Tensor]) -> list[Tensor]:
+        """What the student shows to the loss, pair by pair, from its features by path."""
+        return [
+            adapter(at_least_float32(student[pair.student]))
+            for pair, adapter in zip(self.pairs, self.adapters, strict=True)
+        ]
 
     def __repr__(self) -> str:
         said = self.adapt is not self._usually_adapted

@@ -38,6 +38,7 @@ from hf_distill import (
     ModelTeacher,
     Objective,
     Pair,
+    ReviewTerm,
     Term,
     VGGConfig,
     public_name,
@@ -101,6 +102,9 @@ def blocks(*numbers: int) -> list[Pair]:
     return [Pair(f"vgg.blocks.{number}", f"vgg.blocks.{number}") for number in numbers]
 
 
+POOLED = Pair("vgg.pooler", "vgg.pooler")
+
+
 METHODS: dict[str, Callable[[float, float], Objective]] = {
     "soft": with_soft_targets(),
     # Ten times the weight: standardised logits are small. With 0.9 it is the authors' 0.1 and 9.
@@ -114,6 +118,7 @@ METHODS: dict[str, Callable[[float, float], Objective]] = {
     "hint": with_soft_targets(hint=FeatureTerm(HintLoss(), *blocks(2))),
     "attention": with_soft_targets(attention=FeatureTerm(AttentionTransferLoss(), *blocks(0, 1, 2, 3, 4), weight=5.0)),
     "similarity": with_soft_targets(similarity=FeatureTerm(SimilarityPreservingLoss(), *blocks(4))),
+    "review": with_soft_targets(review=ReviewTerm(*blocks(1, 2, 3, 4), POOLED, weight=warmup(20 / 240, 1.0))),
 }
 """What --method names: from --temperature and --distillation_weight to what the student minimises. Those that look at
 features are for two VGGs."""
