@@ -26,7 +26,7 @@ class TeacherCollator:
 
     Args:
         collator: The student's collator.
-        teachers: The teachers by name.
+        teachers: The teachers by name; those that make nothing of the rows are not kept, for a data worker gets a copy.
         student_columns: Columns that the student's collator must keep even if a teacher reads them too.
     """
 
@@ -37,7 +37,7 @@ class TeacherCollator:
         student_columns: frozenset[str],
     ) -> None:
         self.collator = collator
-        self.teachers = teachers
+        self.teachers = {name: teacher for name, teacher in teachers.items() if teacher.raw_columns}
         self.hidden = frozenset().union(*(teacher.raw_columns for teacher in teachers.values())) - student_columns
         self.tokenizer = getattr(collator, "tokenizer", None)  # Trainer saves a collator's tokenizer
 

@@ -60,6 +60,8 @@ def config_fingerprint(config: PreTrainedConfig) -> str:
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase | None) -> str:
     """A hash of how a tokenizer cuts texts, and how long they may be."""
     fast = getattr(tokenizer, "backend_tokenizer", None)
-    rules = fast.to_str() if fast is not None else json.dumps(tokenizer and tokenizer.get_vocab(), sort_keys=True)
-    longest = getattr(tokenizer, "model_max_length", None)
-    return hashlib.sha256(f"{type(tokenizer).__name__} {longest} {rules}".encode()).hexdigest()[:16]
+    rules = json.loads(fast.to_str()) if fast is not None else tokenizer and tokenizer.get_vocab()
+    state = ("truncation", "padding")  # of the last call, not of the tokenizer
+    known = {name: value for name, value in (rules or {}).items() if fast is None or name not in state}
+    about = [type(tokenizer).__name__, getattr(tokenizer, "model_max_length", None), known]
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]

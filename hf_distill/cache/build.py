@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 import transformers
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env, send_to_device
+from datasets import DatasetDict
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import DataCollatorWithPadding, PreTrainedModel, default_data_collator
@@ -25,7 +27,7 @@ from hf_distill.cache.shard import Answers
 from hf_distill.cache.store import FORMAT, AnswerStore
 from hf_distill.features import find_module, tapped
 from hf_distill.inference import running
-from hf_distill.labels import LABEL_COLUMNS
+from hf_distill.labels import LABEL_COLUMNS, MULTI_LABEL
 from hf_distill.randomness import isolated_randomness
 from hf_distill.teachers import Teacher, as_teacher
 
@@ -60,14 +62,16 @@ def cache_teacher(
     Args:
         dataset: A ``datasets.Dataset``, or anything with a length whose items are dicts, as the trainer gets it. Where
             it has ``set_epoch`` and a ``count`` of views, all views are asked about.
-        teacher: A model, a name, a folder or a teacher.
+        teacher: A model, a name, a folder or a teacher. A model is frozen by this, as by the trainer.
         folder: Where the answers are kept; begun where there is none.
-        data_collator: Makes the teacher's batches from rows; as in ``Trainer`` if left out.
+        data_collator: Makes the teacher's batches from rows, one input of each; if left out, rows are padded by the
+            tokenizer of a teacher given by name, and stacked otherwise.
         batch_size: Examples a batch.
         bf16: Run the teacher under bfloat16 autocast, as a training with ``bf16=True`` would.
         dtype: ``torch.float32`` or ``torch.float16``, in which logits are kept.
         top_k: Keep the so many largest logits of an example and the rest of its probability as one mass, which the
-            other classes get in equal shares. Exact at temperature 1 for these classes and for the mass.
+            other classes get in equal shares; for classes that exclude each other. Exact at temperature 1 for these
+            classes and for the mass.
         features: Paths of modules whose output is kept as well, in float16, for feature terms.
         key_columns: Columns that tell examples apart, where the collator makes the teacher's inputs from others. The
             collator must then give equal inputs for equal values of these.
@@ -96,6 +100,13 @@ def cache_teacher(
         2
     """
     asked, state = as_teacher(teacher), PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    for name, given in (("features", features), ("key_columns", key_columns)):
+        if isinstance(given, str):
+            raise ValueError(f"{name} must be a list, got {given!r}: {name}=[{given!r}].")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be >= 1, got {batch_size}.")
+    if isinstance(dataset, DatasetDict):
+        raise TypeError(f"Choose one of the splits {sorted(dataset)}, and call cache_teacher for each that is needed.")
     if not has_length(dataset):
         raise TypeError(
             "A data set without a length, as a stream, cannot be kept. Save it first, or ask the teacher live."
@@ -105,16 +116,21 @@ def cache_teacher(
     with isolated_randomness():
         columns = columns_read(asked, dataset[0], key_columns)
         refuse_unseeded(dataset, columns)
+    if features and asked.live_model is None:
+        raise ValueError(f"{asked.name!r} has no modules of its own whose output could be kept: leave features out.")
     for path in features:
         find_module(_model(asked), path)
     store = AnswerStore(folder, _identity(asked, columns, features, bf16, dtype, top_k))
     where = state.device if device is None else torch.device(device)
     collator = data_collator or _usual_collator(asked)
-    wanted = None if key_columns else asked.shared_columns | {*LABEL_COLUMNS}
-    if asked.live_model is None:
-        asked.to(where)
+    wanted = None if key_columns else asked.shared_columns
     collected = _Collected(store)
-    with running(_model(asked), where), isolated_randomness(), _bar(dataset, state, desc) as bar:
+    with ExitStack() as stack:
+        for model in asked.models():
+            stack.enter_context(running(model, where))
+        stack.enter_context(isolated_randomness())
+        bar = stack.enter_context(_bar(dataset, state, desc))
+        stack.callback(collected.write)  # also when something breaks: what was answered is kept
         for view in range(views_of(dataset)):
             if hasattr(dataset, "set_epoch"):
                 dataset.set_epoch(view)
@@ -132,11 +148,10 @@ def cache_teacher(
                         logits = asked(inputs).logits
                     collected.add(keys[new], logits, seen, inputs.get("attention_mask"))
                 bar.update(len(new))
-        collected.write()
     if hasattr(dataset, "set_epoch"):
         dataset.set_epoch(0)
     state.wait_for_everyone()
-    return CachedTeacher(folder)
+    return CachedTeacher(folder).known_as(asked)
 
 
 class _Collected:
@@ -161,6 +176,11 @@ class _Collected:
         return new
 
     def add(self, keys: Keys, logits: Tensor, features: dict[str, Tensor], mask: Tensor | None) -> None:
+        if logits.dim() != 2 or len(logits) != len(keys):
+            raise ValueError(
+                f"The teacher answers {len(keys)} examples with logits of shape {tuple(logits.shape)}, where one "
+                "row an example is needed. Does the collator make one input of each row, and is it a classifier?"
+            )
         narrow = {path: feature.half() for path, feature in features.items()}
         self.parts.append((keys, logits.float(), narrow, mask))
         self.bytes += keys.nbytes + sum(tensor.nbytes for tensor in (logits, *narrow.values()))
@@ -170,8 +190,21 @@ class _Collected:
             self.store.refresh()  # another run may be at the same work
 
     def write(self) -> None:
-        self.store.add([_answers(*part) for part in self.parts])
+        """Keep what has been collected, but for answers that are no numbers.
+
+        Raises:
+            ValueError: there are such answers.
+        """
+        parts = [_answers(*part) for part in self.parts]
+        sound = [part.chosen(part.are_finite()) for part in parts]
+        self.store.add([part for part in sound if len(part.keys)])
         self._empty()
+        if bad := sum(len(part.keys) for part in parts) - sum(len(part.keys) for part in sound):
+            raise ValueError(
+                f"The teacher answers {bad} examples with NaN or infinity, in its logits or in a feature that float16 "
+                "cannot hold. Load it in float32, leave bf16 off, and check that its weights and inputs are finite; "
+                "filter such examples out, or leave the feature out. The other answers are kept."
+            )
 
 
 def _identity(
@@ -183,6 +216,12 @@ def _identity(
         raise ValueError(f"Logits are kept in torch.float32 or torch.float16, got {dtype}.")
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k must be >= 1, got {top_k}.")
+    if top_k is not None and any(
+        getattr(getattr(model, "config", None), "problem_type", None) == MULTI_LABEL for model in teacher.models()
+    ):
+        raise ValueError(
+            "The rest of a distribution is one mass only where classes exclude each other: leave top_k out."
+        )
     count = teacher.classes if isinstance(teacher.classes, int) else len(teacher.classes or ())
     return {
         "format": FORMAT,
@@ -207,16 +246,11 @@ def _inputs(
 ) -> dict[str, Any]:
     """A batch for the teacher: what the collator makes of the wanted columns, or of all, and what it makes itself."""
     chosen = [{key: value for key, value in row.items() if wanted is None or key in wanted} for row in rows]
-    shared = collator(chosen) if wanted is None or teacher.shared_columns & chosen[0].keys() else {}
+    shared = collator(chosen) if wanted is None or chosen[0] else {}
     return {**{key: value for key, value in shared.items() if key not in LABEL_COLUMNS}, **teacher.collate(rows)}
 
 
 def _answers(keys: Keys, logits: Tensor, features: dict[str, Tensor], mask: Tensor | None) -> Answers:
-    if not torch.isfinite(logits).all():
-        raise ValueError(
-            "The teacher answers NaN or infinity. Load it in float32, leave bf16 off, and check that its weights and "
-            "inputs are finite. What was answered before is kept."
-        )
     arrays, per_token = {}, set()
     for path, feature in features.items():
         values = feature.cpu().numpy()
@@ -231,8 +265,18 @@ def _answers(keys: Keys, logits: Tensor, features: dict[str, Tensor], mask: Tens
 
 def _usual_collator(teacher: Teacher) -> Callable[[list[Any]], Mapping[str, Any]]:
     tokenizer = getattr(teacher, "tokenizer", None)
-    usual: Callable[[list[Any]], Mapping[str, Any]] = default_data_collator
-    return usual if tokenizer is None or teacher.own_tokens else DataCollatorWithPadding(tokenizer)
+    return _stacked if tokenizer is None or teacher.own_tokens else DataCollatorWithPadding(tokenizer)
+
+
+def _stacked(rows: list[Any]) -> Mapping[str, Any]:
+    try:
+        batch: Mapping[str, Any] = default_data_collator(rows)
+    except ValueError as error:
+        raise ValueError(
+            f"Rows cannot be stacked to a batch ({error}). Where texts differ in length, something has to pad them: "
+            "data_collator=DataCollatorWithPadding(tokenizer)."
+        ) from error
+    return batch
 
 
 def _model(teacher: Teacher) -> nn.Module:

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from transformers import PreTrainedConfig
 
-from hf_distill.cache.keys import Keys, keys_of_dataset, keys_of_rows
+from hf_distill.cache.keys import Keys, are_light, keys_of_dataset, keys_of_rows
 from hf_distill.cache.store import AnswerStore
 from hf_distill.randomness import isolated_randomness
 from hf_distill.teachers import Teacher
@@ -42,11 +41,16 @@ class CachedTeacher(Teacher):
     def __init__(self, folder: str | Path) -> None:
         self.store = AnswerStore(folder)
         identity = self.store.identity
-        self.name = identity["name"]
+        self.name, self._vocabulary = identity["name"], identity["vocabulary"]
         self.classes = identity["classes"]
         self.raw_columns = frozenset(identity["columns"])
         self.kept_features = frozenset(identity["features"])
         self.own_tokens = "input_ids" not in self.raw_columns
+
+    def known_as(self, teacher: Teacher) -> CachedTeacher:
+        """The same under the name of the teacher that was asked now, and for the tokens that it is known to share."""
+        self.name, self._vocabulary = teacher.name, teacher.vocabulary()
+        return self
 
     def __call__(self, inputs: Mapping[str, Any]) -> ModelView:
         if LOGITS not in inputs:
@@ -76,7 +80,7 @@ class CachedTeacher(Teacher):
         return answers
 
     def check_student(self, config: PreTrainedConfig, processing_class: object) -> None:
-        check_vocabulary(self.name, self.store.identity["vocabulary"], config, processing_class)
+        check_vocabulary(self.name, self._vocabulary, config, processing_class)
 
     def check_dataset(self, dataset: object) -> None:
         super().check_dataset(dataset)
@@ -92,7 +96,7 @@ class CachedTeacher(Teacher):
             )
 
     def _keys_to_check(self, dataset: Any) -> Iterable[Keys]:
-        if isinstance(dataset, Dataset) and dataset.format["type"] != "custom":
+        if are_light(dataset, self.raw_columns):
             yield from keys_of_dataset(dataset, self.raw_columns)
         elif hasattr(dataset, "__len__"):
             step = max(len(dataset) // ROWS_LOOKED_AT, 1)
@@ -101,7 +105,8 @@ class CachedTeacher(Teacher):
 
     def __getstate__(self) -> dict[str, Any]:
         """For a data worker: where the answers are, not the answers."""
-        return {"folder": self.store.folder}
+        return {"folder": self.store.folder, "name": self.name, "vocabulary": self._vocabulary}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         CachedTeacher.__init__(self, state["folder"])
+        self.name, self._vocabulary = state["name"], state["vocabulary"]

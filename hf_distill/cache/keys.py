@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -14,6 +14,7 @@ import torch
 import xxhash
 from datasets import Dataset
 from numpy.typing import NDArray
+from PIL import Image
 
 Keys: TypeAlias = "NDArray[np.uint64]"
 
@@ -45,30 +46,52 @@ def example_keys(columns: Mapping[str, Sequence[Any]]) -> Keys:
     return np.frombuffer(b"".join(digests), dtype=np.uint64).reshape(-1, 2)
 
 
-def keys_of_rows(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> Keys:
+def keys_of_rows(rows: Sequence[Mapping[str, Any]], columns: Collection[str]) -> Keys:
     """The keys of rows as a collator gets them.
 
     Raises:
         KeyError: a row lacks a column.
     """
-    try:
-        return example_keys({name: [row[name] for row in rows] for name in columns})
-    except KeyError as error:
-        raise KeyError(f"A row has no {error}, by which examples are told apart; it has {sorted(rows[0])}.") from error
+    for row in rows:
+        if missing := sorted(set(columns) - row.keys()):
+            raise KeyError(f"A row has no {missing}, by which examples are told apart; it has {sorted(row)}.")
+    return example_keys({name: [row[name] for row in rows] for name in columns})
 
 
-def keys_of_dataset(dataset: Dataset, columns: Iterable[str]) -> Iterable[Keys]:
-    """The keys of all rows of a stored data set, some ten thousand at a time, without making Python objects of them."""
+def are_light(dataset: Any, columns: Collection[str]) -> bool:
+    """Whether the columns lie in a file as texts, numbers or token ids, so that all keys are quickly made.
+
+    Pictures, arrays and lists of lists are not: their rows are made when they are asked for.
+    """
+    if not isinstance(dataset, Dataset) or dataset.format["type"] == "custom":
+        return False
+    return all(_is_light(field.type) for field in dataset.features.arrow_schema if field.name in columns)
+
+
+def keys_of_dataset(dataset: Dataset, columns: Collection[str]) -> Iterator[Keys]:
+    """The keys of all rows, some ten thousand at a time, without making Python objects of token ids.
+
+    Args:
+        dataset: Rows as they are stored.
+        columns: Light ones, see :func:`are_light`.
+    """
     stored = dataset.select_columns(sorted(columns)).with_format("arrow")
     for table in stored.iter(batch_size=ROWS_AT_ONCE):
         yield example_keys({name: _values(table[name].combine_chunks()) for name in table.column_names})
 
 
+def _is_light(kind: Any) -> bool:
+    types = pyarrow.types
+    whole = types.is_integer(kind) or types.is_boolean(kind)
+    if whole or types.is_string(kind) or types.is_large_string(kind) or types.is_binary(kind):
+        return True
+    return bool((types.is_list(kind) or types.is_large_list(kind)) and types.is_integer(kind.value_type))
+
+
 def _values(column: Any) -> Sequence[Any]:
     """A column of an Arrow table; lists of integers as slices of one array."""
-    kind = column.type
-    lists = pyarrow.types.is_list(kind) or pyarrow.types.is_large_list(kind)
-    if not lists or not pyarrow.types.is_integer(kind.value_type) or column.null_count:
+    lists = pyarrow.types.is_list(column.type) or pyarrow.types.is_large_list(column.type)
+    if not lists or column.null_count:
         return list(column.to_pylist())
     numbers = column.values.to_numpy(zero_copy_only=False)
     return [numbers[start:end] for start, end in pairwise(column.offsets.to_numpy())]
@@ -77,32 +100,57 @@ def _values(column: Any) -> Sequence[Any]:
 def _key(names: Sequence[str], values: Sequence[Any]) -> bytes:
     parts = []
     for name, value in zip(names, values, strict=True):
-        kind, content = _bytes(value)
-        parts += [f"{name}\0{kind}\0{len(content)}\0".encode(), content]
+        try:
+            parts += [name.encode(), b"\0", *_encoded(value)]
+        except (TypeError, ValueError, OverflowError) as error:
+            raise TypeError(f"Column {name!r} cannot tell examples apart: {error}") from error
     return xxhash.xxh3_128_digest(b"".join(parts))
 
 
+def _encoded(value: Any) -> list[bytes]:
+    """A value as bytes that say where it ends: its kind, its length, its content; the same for all ways to hold it."""
+    if isinstance(value, (list, tuple)) and not _is_numeric(value):
+        return [f"list\0{len(value)}\0".encode(), *(part for item in value for part in _encoded(item))]
+    kind, content = _bytes(value)
+    return [f"{kind}\0{len(content)}\0".encode(), content]
+
+
+def _is_numeric(value: Sequence[Any]) -> bool:
+    """Whether it is a list of numbers, of arrays, or of lists of these; an empty one may be."""
+    first = value[0] if value else 0
+    return _is_numeric(first) if isinstance(first, (list, tuple)) else not isinstance(first, (str, bytes, type(None)))
+
+
 def _bytes(value: Any) -> tuple[str, bytes]:
-    """What kind of value it is, and its content, the same for all ways to hold it."""
     if isinstance(value, str):
         return "text", value.encode()
     if type(value) is list and value and type(value[0]) is int:  # the usual case, and faster so
-        with suppress(TypeError):
+        with suppress(TypeError, OverflowError):
             return f"integers({len(value)},)", array("q", value).tobytes()
     if isinstance(value, (bytes, bytearray, memoryview)):
         return "bytes", bytes(value)
-    if hasattr(value, "tobytes") and hasattr(value, "mode"):  # a picture
-        return f"{value.mode}{value.size}", value.tobytes()
-    values = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+    if isinstance(value, Image.Image):
+        shown = value.convert("RGBA") if value.mode in ("P", "PA") else value  # a palette is no part of the pixels
+        return f"{shown.mode}{shown.size}", shown.tobytes()
+    if value is None:
+        raise TypeError("it has an empty value, None. Fill such rows, or filter them out.")
+    values = _as_array(value)
     if values.size == 0:
         return "empty", b""  # a list does not say of what
-    if values.dtype.kind in "iub":
+    if values.dtype.kind == "b" or (values.dtype.kind in "iu" and values.dtype != np.uint64):
         return f"integers{values.shape}", values.astype(np.int64).tobytes()
-    if values.dtype.kind == "f":
-        return f"numbers{values.shape}", values.astype(np.float32).tobytes()
-    if values.dtype.kind == "U":
-        return "texts", "\0".join(np.ravel(values)).encode()
+    if values.dtype.kind in "uf":
+        wide = np.uint64 if values.dtype.kind == "u" else np.float64
+        return f"{wide.__name__}{values.shape}", values.astype(wide).tobytes()
     raise TypeError(
-        f"Cannot tell examples apart by a value of type {type(value).__name__}: name columns with numbers, texts, "
-        "bytes or pictures, key_columns=[...]."
+        f"it has a value of type {type(value).__name__}. Name columns with numbers, texts, bytes or pictures, "
+        "key_columns=[...]."
     )
+
+
+def _as_array(value: Any) -> NDArray[Any]:
+    if not isinstance(value, torch.Tensor):
+        return np.asarray(value)
+    plain = value.detach().cpu()
+    numbers: NDArray[Any] = (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
+    return numbers

@@ -12,18 +12,21 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from hf_distill.cache.keys import keys_of_dataset, keys_of_rows
+from hf_distill.cache.keys import are_light, keys_of_dataset, keys_of_rows
 from hf_distill.cache.store import AnswerStore
 from hf_distill.teachers import Teacher
 
 Row: TypeAlias = Mapping[str, Any]
+
+ROWS_READ_TWICE = 64
+"""Of a data set whose rows are made, so many are read twice to see whether they stay the same."""
 
 
 def unanswered(
     dataset: Any, store: AnswerStore, columns: Collection[str], batch_size: int, state: PartialState, bar: Any
 ) -> Iterator[list[int]]:
     """Batches of this process's row numbers. Of stored rows only those without an answer, the longest first."""
-    if not is_stored(dataset):
+    if not are_light(dataset, columns):
         mine = range(state.process_index, len(dataset), state.num_processes)
         yield from (list(mine[start : start + batch_size]) for start in range(0, len(mine), batch_size))
         return
@@ -54,27 +57,27 @@ def row_loader(dataset: Any, batches: Iterable[list[int]], num_workers: int) -> 
     return DataLoader(dataset, batch_sampler=batches, collate_fn=list, num_workers=num_workers)
 
 
-def is_stored(dataset: Any) -> bool:
-    """Whether a row is what lies in the file, and not made when it is asked for."""
-    return isinstance(dataset, Dataset) and dataset.format["type"] != "custom"
-
-
 def views_of(dataset: Any) -> int:
     """How many views there are of each example."""
-    count = getattr(dataset, "count", 1)
+    count = getattr(dataset, "count", 1) if hasattr(dataset, "set_epoch") else 1
     if count is None:
         raise ValueError(
             "There is a new random view of each example in every epoch, so no answer would be used twice. Give the "
             "data set a fixed number of views, count=K."
         )
-    return int(count) if isinstance(count, int) else 1
+    return int(count)
 
 
 def refuse_unseeded(dataset: Any, columns: Collection[str]) -> None:
-    if is_stored(dataset):
+    """Raise where the same row has other values each time, or in each epoch, and nobody says how many there are."""
+    if are_light(dataset, columns):
         return
-    once, again = (keys_of_rows([dataset[row] for row in range(min(8, len(dataset)))], columns) for _ in range(2))
-    if (once != again).any():
+    found = []
+    for epoch in range(2):
+        if hasattr(dataset, "set_epoch") and not hasattr(dataset, "count"):
+            dataset.set_epoch(epoch)
+        found.append(keys_of_rows([dataset[row] for row in range(min(ROWS_READ_TWICE, len(dataset)))], columns))
+    if (found[0] != found[1]).any():
         raise ValueError(
             "The data set gives other values for the same row each time, so no kept answer would ever be found: its "
             "augmentation is random. Use Views(rows, transform, seed=0, count=K), which has K fixed views, or no cache."
@@ -87,12 +90,15 @@ def columns_read(teacher: Teacher, row: Row, key_columns: Collection[str] | None
     Raises:
         KeyError: one is missing, or there is none.
     """
+    if not isinstance(row, Mapping):
+        raise TypeError(f"The rows of the data set must be dicts, got {type(row).__name__}.")
     columns = frozenset(key_columns or teacher.raw_columns | (teacher.shared_columns & row.keys()))
     if missing := sorted(columns - row.keys()):
         raise KeyError(f"Teacher {teacher.name!r} reads {missing}, but the data set has {sorted(row)}.")
     if not columns:
         raise KeyError(
-            f"The data set has {sorted(row)}, and teacher {teacher.name!r} reads none of them: a collator makes its "
-            "inputs. Say which columns tell examples apart: key_columns=[...]."
+            f"The data set has {sorted(row)}, and teacher {teacher.name!r} reads none of them. Cut texts into "
+            "tokens first, or pass ModelTeacher(model, tokenizer, text_columns=[...]); where a collator makes the "
+            "inputs, say which columns tell examples apart: key_columns=[...]."
         )
     return columns

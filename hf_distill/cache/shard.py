@@ -38,11 +38,20 @@ class Answers:
     features: dict[str, list[Array]] = field(default_factory=dict)
     per_token: frozenset[str] = frozenset()
 
-    @property
-    def nbytes(self) -> int:
-        """How much memory they take."""
-        features = sum(array.nbytes for arrays in self.features.values() for array in arrays)
-        return self.keys.nbytes + self.logits.nbytes + features
+    def are_finite(self) -> NDArray[np.bool_]:
+        """``(B,)``, whether all that was said about an example are numbers."""
+        finite = np.asarray(np.isfinite(self.logits).all(axis=1))
+        for arrays in self.features.values():
+            finite = np.logical_and(finite, [bool(np.isfinite(array).all()) for array in arrays])
+        return finite
+
+    def chosen(self, rows: NDArray[np.bool_]) -> Answers:
+        """Those to some of the examples."""
+        features = {
+            path: [array for array, chosen in zip(arrays, rows, strict=True) if chosen]
+            for path, arrays in self.features.items()
+        }
+        return Answers(self.keys[rows], self.logits[rows], features, self.per_token)
 
 
 def write_shard(path: Path, parts: Sequence[Answers], dtype: str, top_k: int | None, identity: str) -> None:
@@ -70,7 +79,13 @@ def write_shard(path: Path, parts: Sequence[Answers], dtype: str, top_k: int | N
     for number, feature in enumerate(parts[0].features):
         arrays = [array for part in parts for array in part.features[feature]]
         columns[f"feature_{number}"] = _ragged([arrays[row].ravel() for row in order])
-        shapes[feature] = [-1, *arrays[0].shape[1:]] if feature in parts[0].per_token else arrays[0].shape
+        whole = [[-1, *array.shape[1:]] if feature in parts[0].per_token else [*array.shape] for array in arrays]
+        shapes[feature] = whole[0]
+        if any(shape != whole[0] for shape in whole):
+            raise ValueError(
+                f"What {feature!r} puts out differs in shape from example to example, and no attention_mask says which "
+                "of it are tokens of the student's. Choose another module, or give the rows an attention_mask."
+            )
     about = {"identity": identity, "classes": logits.shape[1], "top_k": top_k, "features": shapes}
     schema = pyarrow.schema(
         [(name, column.type) for name, column in columns.items()], metadata={METADATA: json.dumps(about)}

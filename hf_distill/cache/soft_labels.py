@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datasets import Dataset, Features, List, Value, concatenate_datasets
+from datasets import Dataset, concatenate_datasets
 
 from hf_distill.cache.cached_teacher import CachedTeacher
 from hf_distill.cache.keys import keys_of_dataset
@@ -35,9 +35,8 @@ def with_soft_labels(dataset: Dataset, teacher: CachedTeacher, column: str = "te
     if column in dataset.column_names:
         raise ValueError(f"The data set has a column {column!r} already: choose another name, column=NAME.")
     teacher.check_dataset(dataset)
-    features = Features({column: List(Value("float32"))})
     parts = [
-        Dataset.from_dict({column: teacher.store.logits(keys)}, features=features)
+        Dataset.from_dict({column: teacher.store.logits(keys)})
         for keys in keys_of_dataset(dataset, teacher.raw_columns)
     ]
     return concatenate_datasets([dataset, concatenate_datasets(parts)], axis=1)

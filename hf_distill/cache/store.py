@@ -20,6 +20,9 @@ IDENTITY_FILE = "identity.json"
 FORMAT = 1
 """Of the folder; a number is never used again for another one."""
 
+PART = ".part"
+"""Ending of what is not finished; a killed process leaves it behind, and nobody reads it."""
+
 NOTES = ("name", "vocabulary")
 """Entries of an identity on which the answers do not depend."""
 
@@ -122,10 +125,19 @@ class AnswerStore:
     # ---- What the answers depend on ----
 
     def _begin(self, identity: Mapping[str, Any]) -> None:
+        if (self.folder / IDENTITY_FILE).exists():
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
-        unfinished = self.folder / f"{IDENTITY_FILE}.{uuid.uuid4().hex}.part"
-        unfinished.write_text(json.dumps(identity, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        if strangers := sorted(path.name for path in self.folder.iterdir() if path.suffix != PART):
+            raise ValueError(
+                f"{self.folder} holds something else, {strangers[0]} for one, and no cache. Choose a new folder."
+            )
+        unfinished = self.folder / f"{IDENTITY_FILE}.{uuid.uuid4().hex}{PART}"
         try:
+            with unfinished.open("w", encoding="utf-8") as file:
+                file.write(json.dumps(identity, indent=2, sort_keys=True) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
             os.link(unfinished, self.folder / IDENTITY_FILE)  # unlike a rename, it never replaces another one
         except FileExistsError:
             pass
@@ -144,27 +156,33 @@ class AnswerStore:
                 f"There is no cache of a teacher's answers in {self.folder}. Make one: cache_teacher(dataset, teacher, "
                 "folder)."
             ) from None
-        except json.JSONDecodeError as error:
+        except ValueError as error:  # also where it is no UTF-8
             raise ValueError(f"{path} is damaged ({error}). Delete the folder {self.folder}.") from error
-        if found.get("format") != FORMAT:
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise ValueError(
-                f"The cache in {self.folder} was written by another version of hf_distill (format "
-                f"{found.get('format')}, here {FORMAT}). Choose another folder, or delete this one."
+                f"The cache in {self.folder} was written by another version of hf_distill. Choose another folder, or "
+                "delete this one."
             )
         return found
 
     def _compare(self, identity: Mapping[str, Any]) -> None:
-        wanted = json.loads(json.dumps(identity))
+        before, now = (_flat(json.loads(json.dumps(entries))) for entries in (self.identity, identity))
         changes = [
-            f"{name} was {self.identity.get(name)!r} and is {wanted.get(name)!r}"
-            for name in sorted({*wanted, *self.identity} - {*NOTES})
-            if self.identity.get(name) != wanted.get(name)
+            f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
+            for name in sorted({*now, *before})
+            if before.get(name) != now.get(name)
         ]
         if changes:
             raise ValueError(
                 f"The answers in {self.folder} were made with something else: {'; '.join(changes)}. Choose another "
                 "folder, or delete this one."
             )
+
+
+def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries that the answers depend on, those of the teacher one by one."""
+    flat = {name: value for name, value in identity.items() if name not in (*NOTES, "teacher")}
+    return {**flat, **{f"teacher's {name}": value for name, value in identity.get("teacher", {}).items()}}
 
 
 def _digest(identity: Mapping[str, Any]) -> str:

@@ -9,7 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import transformers
+
 from hf_distill.cache import cache_teacher
+from hf_distill.image_views import stored_rows
 from hf_distill.teachers import Teacher
 from hf_distill.training_args import DistillationTrainingArguments
 
@@ -35,11 +38,12 @@ def asked_once(
         args: For the device, the batch size and bfloat16.
         collator: Makes batches of the rows.
         cache: A folder, ``auto`` or ``off``.
-        folder: Where ``auto`` keeps the answers: one folder for each teacher and precision.
+        folder: Where ``auto`` keeps the answers: one folder for each teacher, precision and kind of rows.
     """
     if cache == OFF:
         return teacher
-    about = json.dumps([teacher.fingerprint(), args.bf16], sort_keys=True)
+    columns = sorted(getattr(stored_rows(rows), "column_names", ()))
+    about = json.dumps([teacher.fingerprint(), args.bf16, transformers.__version__, columns], sort_keys=True)
     where = folder / hashlib.sha256(about.encode()).hexdigest()[:16] if cache == AUTO else Path(cache)
     logger.info("The teacher answers %d examples, once for all runs; the answers are kept in %s.", len(rows), where)
     return cache_teacher(

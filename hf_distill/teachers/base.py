@@ -11,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from hf_distill.image_views import stored_rows
+from hf_distill.randomness import isolated_randomness
 from hf_distill.views import ModelView
 
 
@@ -60,6 +61,10 @@ class Teacher(ABC):
         """What it knows of the token ids that it shares with the student, if it reads any: see ``check_vocabulary``."""
         return {}
 
+    def models(self) -> list[nn.Module]:
+        """The models that it runs."""
+        return [] if self.live_model is None else [self.live_model]
+
     def parameters(self) -> Iterator[nn.Parameter]:
         """The weights it holds, if any."""
         return iter(())
@@ -72,6 +77,10 @@ class Teacher(ABC):
 
     def check_dataset(self, dataset: object) -> None:
         """Raise when the dataset lacks what this teacher reads, or holds something unusable."""
-        columns = getattr(stored_rows(dataset), "column_names", None)
+        stored: Any = stored_rows(dataset)
+        columns = getattr(stored, "column_names", None)
+        if columns and getattr(stored, "format", {}).get("type") == "custom":
+            with isolated_randomness():
+                columns = list(stored[0])  # a transform makes columns of its own
         if columns is not None and (missing := sorted(self.raw_columns.difference(columns))):
             raise KeyError(f"Teacher {self.name!r} reads the columns {missing}, but the dataset has {columns}.")

@@ -16,6 +16,9 @@ from hf_distill.teachers.base import Teacher
 from hf_distill.teachers.model import as_teacher
 from hf_distill.views import ModelView
 
+MEMBERS = "members"
+"""Where an ensemble finds what each of its teachers made for itself, by number."""
+
 
 class EnsembleTeacher(Teacher):
     """Several teachers that answer as one, by the weighted mean of their logits.
@@ -55,9 +58,9 @@ class EnsembleTeacher(Teacher):
         self.own_tokens = any(teacher.own_tokens for teacher in self.teachers)
 
     def __call__(self, inputs: Mapping[str, Any]) -> ModelView:
-        answers = [
-            teacher({**inputs, **inputs.get(str(index), {})}).logits for index, teacher in enumerate(self.teachers)
-        ]
+        shared = {name: value for name, value in inputs.items() if name != MEMBERS}
+        own = inputs.get(MEMBERS, {})
+        answers = [teacher({**shared, **own.get(index, {})}).logits for index, teacher in enumerate(self.teachers)]
         ordered = [
             logits if order is None else logits[:, order] for logits, order in zip(answers, self._orders, strict=True)
         ]
@@ -65,8 +68,9 @@ class EnsembleTeacher(Teacher):
         return ModelView(logits=torch.stack(weighted).sum(dim=0))
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        made = {str(index): teacher.collate(rows) for index, teacher in enumerate(self.teachers)}
-        return {index: inputs for index, inputs in made.items() if inputs}
+        """What each teacher makes for itself; nothing where one of them cannot, as in an evaluation set."""
+        made = {index: teacher.collate(rows) for index, teacher in enumerate(self.teachers) if teacher.raw_columns}
+        return {MEMBERS: made} if made and all(made.values()) else {}
 
     def fingerprint(self) -> dict[str, str]:
         members = {
@@ -75,6 +79,9 @@ class EnsembleTeacher(Teacher):
             for name, value in teacher.fingerprint().items()
         }
         return {**members, "weights of teachers": str(self.weights)}
+
+    def models(self) -> list[nn.Module]:
+        return [model for teacher in self.teachers for model in teacher.models()]
 
     def parameters(self) -> Iterator[nn.Parameter]:
         return chain.from_iterable(teacher.parameters() for teacher in self.teachers)

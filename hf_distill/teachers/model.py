@@ -59,6 +59,8 @@ class ModelTeacher(Teacher):
         else:
             self.model = model
             self.tokenizer = processing_class
+        if isinstance(text_columns, str):
+            raise ValueError(f"text_columns must be a list, got {text_columns!r}: text_columns=[{text_columns!r}].")
         if text_columns and self.tokenizer is None:
             raise ValueError("A teacher that reads text columns needs its tokenizer: pass processing_class=TOKENIZER.")
         self.model.requires_grad_(False).eval()
@@ -90,7 +92,9 @@ class ModelTeacher(Teacher):
         return {ENCODED: dict(encoded)}
 
     def fingerprint(self) -> dict[str, str]:
-        read = {} if not self.text_columns else {"tokenizer": tokenizer_fingerprint(self.tokenizer)}
+        read = {}
+        if self.text_columns:
+            read = {"texts": ", ".join(self.text_columns), "tokenizer": tokenizer_fingerprint(self.tokenizer)}
         return {
             "model": type(self.model).__name__,
             "weights": weights_fingerprint(self.model),

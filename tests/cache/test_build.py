@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,12 +15,19 @@ import pytest
 import tiny
 import torch
 from cached_runs import pad, ragged
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset, DatasetDict, concatenate_datasets
 from PIL import Image
 from torch import Tensor
 from transformers import BertTokenizerFast, PreTrainedModel
 
-from hf_distill import CachedTeacher, ColumnTeacher, EnsembleTeacher, ModelTeacher, cache_teacher
+from hf_distill import (
+    CachedTeacher,
+    ColumnTeacher,
+    DistillationTrainer,
+    EnsembleTeacher,
+    ModelTeacher,
+    cache_teacher,
+)
 from hf_distill.cache import build
 
 
@@ -75,7 +83,8 @@ def test_a_model_that_was_saved_and_loaded_is_the_same_teacher(tmp_path: Path, a
     model.save_pretrained(tmp_path / "elsewhere")
     teacher = cache_teacher(rows, tmp_path / "elsewhere", tmp_path / "cache", data_collator=pad)
     assert len(asked) == 1
-    assert teacher.name == "BertForSequenceClassification", "as it was first called"
+    assert teacher.name == "elsewhere", "as it is called now"
+    assert CachedTeacher(tmp_path / "cache").name == "BertForSequenceClassification", "as it was first called"
 
 
 @pytest.mark.parametrize(
@@ -251,12 +260,21 @@ def test_nothing_random_is_drawn(tmp_path: Path) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_an_answer_that_is_no_number_is_refused_and_not_kept(tmp_path: Path) -> None:
-    model = tiny.bert()
-    model.classifier.bias.data[0] = float("nan")
-    with pytest.raises(ValueError, match=r"The teacher answers NaN or infinity\. Load it in float32"):
-        cache_teacher(ragged(), model, tmp_path, data_collator=pad)
-    assert not list(tmp_path.glob("*.arrow"))
+def test_an_answer_that_is_no_number_is_not_kept_and_the_others_are(tmp_path: Path) -> None:
+    model = tiny.bert(layers=1)
+    worst = int(ragged()[7]["input_ids"][0])
+    model.bert.embeddings.word_embeddings.weight.data[worst] = float("nan")
+    bad = sum(worst in row["input_ids"] for row in ragged())
+    assert 0 < bad < 30
+    with pytest.raises(ValueError, match=rf"answers {bad} examples with NaN or infinity, .*The other answers are kept"):
+        cache_teacher(ragged(), model, tmp_path, data_collator=pad, batch_size=4)
+    assert len(CachedTeacher(tmp_path).store) == 30 - bad
+    huge = tiny.bert(seed=1)
+    huge.bert.pooler.dense = torch.nn.Linear(16, 16)
+    huge.bert.pooler.activation = torch.nn.Hardtanh(-1e6, 1e6)
+    huge.bert.pooler.dense.bias.data[:] = 1e5
+    with pytest.raises(ValueError, match="in a feature that float16 cannot hold"):
+        cache_teacher(ragged(), huge, tmp_path / "b", data_collator=pad, features=["bert.pooler"])
 
 
 def test_what_cannot_be_cached_is_refused(tmp_path: Path) -> None:
@@ -289,3 +307,118 @@ def test_the_largest_of_many_classes(tmp_path: Path) -> None:
     torch.testing.assert_close(found.gather(1, best), expected.gather(1, best), atol=1e-6, rtol=1e-5)
     few = cache_teacher(ragged(), tiny.bert(seed=1), tmp_path / "few", data_collator=pad, top_k=5)
     torch.testing.assert_close(answers(few, ragged()), logits_of(tiny.bert(seed=1), ragged()), atol=1e-6, rtol=1e-5)
+
+
+def test_a_tokenizer_that_was_used_is_the_same(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "film"]))
+    tokenizer = BertTokenizerFast(str(tmp_path / "vocab.txt"), model_max_length=8)
+    rows = Dataset.from_dict({"text": ["good film", "film"], "other": ["film", "good good"]})
+    model = tiny.bert(seed=1)
+
+    def ask(*columns: str) -> CachedTeacher:
+        return cache_teacher(rows, ModelTeacher(model, tokenizer, list(columns)), tmp_path / "cache")
+
+    first = ask("text", "other")
+    tokenizer(["good"], truncation=True, padding="max_length", max_length=4)
+    assert len(ask("text", "other").store) == len(first.store) == 2
+    with pytest.raises(ValueError, match="teacher's texts was 'text, other' and is 'other, text'"):
+        ask("other", "text")
+
+
+def test_an_ensemble_reads_which_column_whom(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "film"]))
+    tokenizer = BertTokenizerFast(str(tmp_path / "vocab.txt"), model_max_length=8)
+    rows = Dataset.from_dict({"a": ["good film", "film"], "b": ["film", "good good"]})
+    members = [ModelTeacher(tiny.bert(seed=seed), tokenizer, [column]) for seed, column in ((1, "a"), (2, "b"))]
+    cache_teacher(rows, EnsembleTeacher(members), tmp_path / "cache")
+    swapped = [ModelTeacher(tiny.bert(seed=seed), tokenizer, [column]) for seed, column in ((1, "b"), (2, "a"))]
+    with pytest.raises(ValueError, match="texts"):
+        cache_teacher(rows, EnsembleTeacher(swapped), tmp_path / "cache")
+
+
+def test_nested_ensembles_keep_their_members_apart(tmp_path: Path) -> None:
+    rows = ragged(rows=6)
+    models = [tiny.bert(seed=seed) for seed in (1, 2, 3)]
+    cached = [cache_teacher(rows, model, tmp_path / str(n), data_collator=pad) for n, model in enumerate(models)]
+    nested = EnsembleTeacher([EnsembleTeacher(cached[:2]), cached[2]])
+    batch = [rows[row] for row in range(6)]
+    found = nested(nested.collate(batch)).logits
+    expected = [logits_of(model, rows) for model in models]
+    torch.testing.assert_close(found, (expected[0] + expected[1]) / 4 + expected[2] / 2, atol=1e-6, rtol=1e-5)
+    unknown = [dict(row) for row in ragged(rows=6, seed=9)]
+    assert nested.collate(unknown) == {}
+
+
+def test_pictures_in_a_column(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (5, 8, 8, 3), dtype=np.uint8)
+    rows = Dataset.from_dict({"image": [Image.fromarray(image) for image in pixels]})
+    teacher = cache_teacher(rows, tiny.resnet(), tmp_path, data_collator=to_tensors, key_columns=["image"])
+    assert len(teacher.store) == 5
+    teacher.check_dataset(rows)
+
+
+def test_a_transform_may_make_what_the_teacher_reads(tmp_path: Path) -> None:
+    def transform(batch: dict[str, Any]) -> dict[str, Any]:
+        return {"pixel_values": [torch.tensor(image) for image in batch["stored"]], "labels": batch["label"]}
+
+    source = tiny.dataset("resnet", rows=8).rename_columns({"pixel_values": "stored", "labels": "label"})
+    rows = source.with_transform(transform)
+    teacher = cache_teacher(rows, tiny.resnet(seed=1), tmp_path / "cache")
+    args = tiny.arguments(tmp_path / "out", num_train_epochs=1, remove_unused_columns=False)
+    DistillationTrainer(tiny.resnet(), args, train_dataset=rows, teacher_model=teacher).train()
+
+
+def test_bf16_answers_are_those_of_autocast(tmp_path: Path) -> None:
+    model = tiny.bert(seed=1)
+    teacher = cache_teacher(ragged(), model, tmp_path, data_collator=pad, bf16=True)
+    found, exact = answers(teacher, ragged()), logits_of(model, ragged())
+    assert 1e-4 < float((found - exact).abs().max()) < 0.1
+
+
+def test_data_workers_get_the_folder_not_the_answers(tmp_path: Path) -> None:
+    teacher = cache_teacher(ragged(), tiny.bert(seed=1), tmp_path, data_collator=pad)
+    assert len(pickle.dumps(teacher)) < 1000
+    copy = pickle.loads(pickle.dumps(teacher))
+    assert torch.equal(answers(copy, ragged()), answers(teacher, ragged()))
+    assert copy.name == teacher.name
+
+
+def test_mistakes_are_named_with_their_cure(tmp_path: Path) -> None:
+    def ask(**changes: Any) -> CachedTeacher:
+        return cache_teacher(**{"dataset": ragged(), "teacher": tiny.bert(), "folder": tmp_path / "cache", **changes})
+
+    with pytest.raises(ValueError, match=r"something has to pad them: data_collator=DataCollatorWithPadding"):
+        ask()
+    with pytest.raises(ValueError, match=r"logits of shape \(60, 3\), where one row an example is needed"):
+        ask(data_collator=lambda rows: pad([row for row in rows for _ in range(2)]))
+    with pytest.raises(ValueError, match=r"features must be a list, got 'bert.pooler': features=\['bert.pooler'\]"):
+        ask(data_collator=pad, features="bert.pooler")
+    with pytest.raises(ValueError, match="batch_size must be >= 1, got 0"):
+        ask(data_collator=pad, batch_size=0)
+    with pytest.raises(TypeError, match=r"Choose one of the splits \['train'\]"):
+        ask(dataset=DatasetDict(train=ragged()))
+    with pytest.raises(KeyError, match=r"Cut texts into tokens first, or pass ModelTeacher.*text_columns"):
+        ask(dataset=Dataset.from_dict({"text": ["a"]}))
+    with pytest.raises(ValueError, match="has no modules of its own"):
+        ask(teacher=EnsembleTeacher([tiny.bert()]), data_collator=pad, features=["bert.pooler"])
+    many = tiny.bert(labels=6, problem_type="multi_label_classification")
+    with pytest.raises(ValueError, match="only where classes exclude each other: leave top_k out"):
+        ask(teacher=many, data_collator=pad, top_k=2)
+    labelled = ragged().map(lambda row: {"labels": None if row["labels"] else "word"})
+    assert len(ask(dataset=labelled, data_collator=pad).store) == 30, "labels are not looked at"
+
+
+class Shifting(Seeded):
+    """Other values in each epoch, and nobody says how many."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        del self.count
+
+    def set_epoch(self, epoch: int) -> None:
+        self.view = epoch
+
+
+def test_rows_that_change_from_epoch_to_epoch_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="other values for the same row each time"):
+        cache_teacher(Shifting(), tiny.resnet(), tmp_path)

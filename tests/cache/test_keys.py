@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset, List, Value, concatenate_datasets
+from datasets import Dataset, Sequence, Value, concatenate_datasets
 from PIL import Image
 
-from hf_distill.cache.keys import Keys, example_keys, keys_of_dataset, keys_of_rows
+from hf_distill.cache.keys import Keys, are_light, example_keys, keys_of_dataset, keys_of_rows
 
 ROWS = [{"a": [1, 2, 3], "b": "x"}, {"a": [4], "b": "y"}, {"a": [1, 2, 3], "b": "x"}, {"a": [], "b": ""}]
 
@@ -35,7 +35,7 @@ def test_rows_and_stored_columns_have_the_same_keys() -> None:
 @pytest.mark.parametrize("format_", [None, "numpy", "torch"])
 @pytest.mark.parametrize("width", ["int8", "int32", "int64"])
 def test_how_integers_are_held_does_not_matter(format_: str | None, width: str) -> None:
-    stored = Dataset.from_list(ROWS).select_columns("a").cast_column("a", List(Value(width)))
+    stored = Dataset.from_list(ROWS).select_columns("a").cast_column("a", Sequence(Value(width)))
     rows = stored.with_format(format_)
     expected = flat(keys_of_rows(ROWS, ["a"]))
     assert flat(keys_of_rows([rows[row] for row in range(3)], ["a"])) == expected[:3]
@@ -56,7 +56,8 @@ def test_slices_shuffles_and_mixtures_keep_their_keys() -> None:
     [
         [[1, 2], [12]], [[1, 0], [0, 1], [[1], [0]], [1], 1], ["a", "b", b"a", ["a"]], [0.5, 0.25, [0.5]],
         [torch.zeros(2, 3), torch.zeros(3, 2), torch.zeros(6), torch.zeros(2, 3, dtype=torch.int64)],
-        [True, "True", 1.0], [None, "None"][1:],
+        [True, "True", 1.0], [["a\0b"], ["a", "b"], [["a"], ["b"]], ["a\0", "b"], ["a", "1"], "a\0b"],
+        [1.7e9, 1.7e9 + 1, 1.7e9 + 1e-6], [2**63, 2**63 - 1, -(2**63)], [np.uint64(2**64 - 1), -1],
         [Image.new("RGB", (2, 3)), Image.new("RGB", (3, 2)), Image.new("L", (2, 3)), Image.new("RGB", (2, 3), "red")],
     ],
 )  # fmt: skip
@@ -72,7 +73,37 @@ def test_the_column_and_where_a_value_ends_matter() -> None:
 
 
 def test_what_has_no_content_is_refused() -> None:
-    with pytest.raises(TypeError, match="value of type object: name columns"):
+    with pytest.raises(
+        TypeError, match=r"Column .a. cannot tell examples apart: it has a value of type object\. Name columns"
+    ):
         example_keys({"a": [object()]})
-    with pytest.raises(KeyError, match=r"A row has no 'b', by which examples are told apart; it has \['a'\]"):
+    with pytest.raises(TypeError, match=r"Column 'a' .*an empty value, None\. Fill such rows, or filter them out"):
+        example_keys({"a": ["x", None]})
+    with pytest.raises(KeyError, match=r"A row has no \['b'\], by which examples are told apart; it has \['a'\]"):
         keys_of_rows([{"a": 1}], ["b"])
+
+
+def test_a_palette_is_part_of_a_picture() -> None:
+    red, blue = Image.new("P", (2, 2)), Image.new("P", (2, 2))
+    red.putpalette([255, 0, 0])
+    blue.putpalette([0, 0, 255])
+    assert flat(example_keys({"a": [red]})) != flat(example_keys({"a": [blue]}))
+
+
+def test_bfloat16_and_float64_are_what_they_are() -> None:
+    half, double = torch.tensor([0.5, 0.25], dtype=torch.bfloat16), torch.tensor([0.5, 0.25], dtype=torch.float64)
+    assert len({key for value in (half, double, [0.5, 0.25]) for key in flat(example_keys({"a": [value]}))}) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "light"),
+    [
+        (["x", "y"], True), ([1, 2], True), ([[1], [2, 3]], True), ([b"a", b"b"], True), ([True, False], True),
+        ([[0.5], [0.25]], False), ([[[1], [2]], [[3]]], False), ([{"a": 1}, {"a": 2}], False), ([0.5, 1.5], False),
+    ],
+)  # fmt: skip
+def test_light_columns_are_texts_numbers_and_token_ids(values: list[Any], light: bool) -> None:
+    rows = Dataset.from_dict({"a": values, "other": [0.5, 0.5]})
+    assert are_light(rows, ["a"]) == light
+    assert not are_light(rows.with_transform(dict), ["a"])
+    assert not are_light(list(rows), ["a"])

@@ -14,6 +14,7 @@ import pytest
 from scipy.special import logsumexp, softmax
 
 from hf_distill.cache import shard
+from hf_distill.cache import store as store_module
 from hf_distill.cache.shard import Answers
 from hf_distill.cache.store import AnswerStore
 
@@ -133,7 +134,7 @@ def test_answers_of_another_teacher_are_refused_with_the_difference(tmp_path: Pa
     AnswerStore(tmp_path, IDENTITY).add([answers(0, 5)])
     assert len(AnswerStore(tmp_path, {**IDENTITY, "name": "the same elsewhere"})) == 5
     changed = {**IDENTITY, "teacher": {"weights": "b"}, "dtype": "float16"}
-    with pytest.raises(ValueError, match=r"dtype was 'float32' and is 'float16'; teacher was .*'a'.* and is .*'b'"):
+    with pytest.raises(ValueError, match=r"dtype was 'float32' and is 'float16'; teacher's weights was 'a' and is 'b'"):
         AnswerStore(tmp_path, changed)
 
 
@@ -156,6 +157,26 @@ def test_no_cache_or_half_of_its_description(tmp_path: Path) -> None:
     (tmp_path / "identity.json").write_text(json.dumps({**IDENTITY, "format": 99}))
     with pytest.raises(ValueError, match="another version"):
         AnswerStore(tmp_path)
+
+
+def test_a_complete_cache_is_not_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    AnswerStore(tmp_path, IDENTITY).add([answers(0, 5)])
+    monkeypatch.setattr(store_module.uuid, "uuid4", lambda: pytest.fail("written"))
+    assert len(AnswerStore(tmp_path, IDENTITY)) == 5
+
+
+def test_a_folder_of_something_else_is_not_begun_in(tmp_path: Path) -> None:
+    (tmp_path / "data-00000-of-00001.arrow").write_bytes(b"a data set")
+    with pytest.raises(ValueError, match=r"holds something else, data-00000-of-00001.arrow for one, .*new folder"):
+        AnswerStore(tmp_path, IDENTITY)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_features_of_several_shapes_without_tokens_are_refused(tmp_path: Path) -> None:
+    store = AnswerStore(tmp_path, {**IDENTITY, "features": ["layer"]})
+    kept = {"layer": [np.zeros((length, 4), dtype=np.float16) for length in (2, 3)]}
+    with pytest.raises(ValueError, match=r"'layer' puts out differs in shape .*attention_mask"):
+        store.add([answers(0, 2, features=kept)])
 
 
 def fill(folder: Path, number: int) -> None:
