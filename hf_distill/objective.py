@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,12 @@ class Term(ABC):
 
     Args:
         weight: How much of it goes into the loss; a number or a schedule, never negative.
+
+    Attributes:
+        needs_example_ids: Whether it must know which examples of the training set a batch has, and how many there are.
     """
+
+    needs_example_ids: ClassVar[bool] = False
 
     def __init__(self, weight: float | Schedule = 1.0) -> None:
         self.weight = as_schedule(weight)
@@ -232,6 +238,11 @@ class Objective:
     def may_train(self) -> bool:
         """Whether anything may have to learn beside the student."""
         return any(term.may_train for term in self.terms.values())
+
+    @property
+    def needs_example_ids(self) -> bool:
+        """Whether some term must know which examples of the training set a batch has."""
+        return any(term.needs_example_ids for term in self.terms.values())
 
     def describe(self) -> dict[str, str]:
         """Each term in words, for ``objective.json`` and the model card."""
