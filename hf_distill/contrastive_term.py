@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -57,8 +56,6 @@ class ContrastiveTerm(TeacherTerm):
         torch.Size([2])
     """
 
-    needs_example_ids: ClassVar[bool] = True
-
     def __init__(
         self,
         pair: Pair,
@@ -86,6 +83,10 @@ class ContrastiveTerm(TeacherTerm):
 
     def teacher_layers(self, name: str) -> set[str]:
         return {self.pair.teacher} if self.teacher in (None, name) else set()
+
+    @property
+    def needs_example_ids(self) -> bool:
+        return True
 
     @property
     def may_train(self) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +22,7 @@ class Term(ABC):
 
     Args:
         weight: How much of it goes into the loss; a number or a schedule, never negative.
-
-    Attributes:
-        needs_example_ids: Whether it must know which examples of the training set a batch has, and how many there are.
     """
-
-    needs_example_ids: ClassVar[bool] = False
 
     def __init__(self, weight: float | Schedule = 1.0) -> None:
         self.weight = as_schedule(weight)
@@ -54,6 +48,11 @@ class Term(ABC):
     def teacher_layers(self, name: str) -> set[str]:
         """Paths of the modules of the teacher called ``name`` whose output this term looks at."""
         return set()
+
+    @property
+    def needs_example_ids(self) -> bool:
+        """Whether this term must know which examples of the training set a batch has."""
+        return False
 
     def prepare(self, step: StepView) -> None:
         """Make what must be trained beside the student, from the shapes on some batch."""

@@ -20,6 +20,7 @@ from view_runs import views
 from hf_distill import (
     ContrastiveTerm,
     DistillationTrainer,
+    FeatureTerm,
     LabelTerm,
     ModelView,
     Objective,
@@ -90,6 +91,20 @@ def test_it_is_learned_from(tmp_path: Path) -> None:
     trained.train()
     values = [entry["contrast"] for entry in trained.state.log_history if "contrast" in entry]
     assert values[-1] < 0.8 < 1.0 < values[0]
+
+
+def test_a_feature_term_passes_ids_to_a_loss_that_needs_them(tmp_path: Path) -> None:
+    """The loss by itself, its sizes given by hand, does what the term does."""
+    trained = trainer(tmp_path)
+    trained.train()
+    torch.manual_seed(trained.args.seed)  # as the trainer does before it makes what learns beside the student
+    loss = ContrastiveLoss(8, 10, 24, width=8, negatives=10)
+    plain = trainer(tmp_path, term=FeatureTerm(loss, POOLER, weight=2.0))
+    plain.train()
+    assert trained.state.log_history[0]["contrast"] == plain.state.log_history[0]["contrast"]
+    assert_identical(trained.model.state_dict(), plain.model.state_dict())
+    with pytest.raises(KeyError, match="with_example_ids"):
+        trainer(tmp_path, tiny.dataset("vgg", rows=24), term=FeatureTerm(loss, POOLER))
 
 
 # ---- Processes and checkpoints ----

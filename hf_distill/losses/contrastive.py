@@ -77,6 +77,7 @@ class ContrastiveLoss(FeatureLoss):
     """
 
     needs_same_shape: ClassVar[bool] = False
+    needs_example_ids: ClassVar[bool] = True
     level: Tensor
     classes: Tensor
     student_memory: Tensor
@@ -166,7 +167,7 @@ class ContrastiveLoss(FeatureLoss):
     def _similarities(self, embedded: Tensor, memory: Tensor, ids: Tensor, others: Tensor) -> Tensor:
         """``(B, 1 + K)`` inner products over the temperature, with the example's own memory in front."""
         # With all memories, and then chosen: that is less to move than a copy of K memories for each example.
-        products = embedded @ memory.T / self.temperature
+        products = (embedded / self.temperature) @ memory.T
         return products.gather(1, torch.cat([ids.unsqueeze(1), others], dim=1))
 
     def _others(self, ids: Tensor) -> Tensor:

@@ -121,8 +121,10 @@ def test_memories_move_towards_the_embeddings_and_z_stays() -> None:
         np.testing.assert_allclose(after[name], expected, rtol=1e-12)
     np.testing.assert_allclose(np.exp(after["level"]) * N, constants, rtol=1e-12)
     assert after["classes"].tolist() == [2, -100, 0, -100, -100, -100, -100, 1, -100, -100, 1, -100]
+    before_next = loss._others(IDS)
     loss(*features(1), example_ids=IDS)
     np.testing.assert_array_equal(state_of(loss)["level"], after["level"])
+    assert not torch.equal(loss._others(IDS), before_next), "other examples are drawn each time"
 
 
 def test_the_gradient_of_the_linear_maps() -> None:
