@@ -6,7 +6,9 @@ trainer.train()
 
 from hf_distill.adapters import make_adapter
 from hf_distill.cache import CachedTeacher, cache_teacher, with_soft_labels
+from hf_distill.contrastive_term import ContrastiveTerm
 from hf_distill.evaluation import compare
+from hf_distill.example_ids import with_example_ids
 from hf_distill.export import OnnxExport, export_onnx
 from hf_distill.feature_term import FeatureTerm
 from hf_distill.layers import Pair, uniform_pairs
@@ -28,6 +30,7 @@ __all__ = [
     "NO_LABEL",
     "CachedTeacher",
     "ColumnTeacher",
+    "ContrastiveTerm",
     "DistillationReport",
     "DistillationTrainer",
     "DistillationTrainingArguments",
@@ -61,6 +64,7 @@ __all__ = [
     "student_from_teacher",
     "uniform_pairs",
     "warmup",
+    "with_example_ids",
     "with_soft_labels",
 ]
 __version__ = "0.1.0"

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers.trainer_utils import has_length
 
 from hf_distill.batches import COUNTS, TEACHER_INPUTS, TeacherCollator
+from hf_distill.example_ids import EXAMPLE_ID, count_of_examples
 from hf_distill.features import check_no_class_scores, tapped
 from hf_distill.labels import class_order, label_names
 from hf_distill.publishing import PublishingTrainer
@@ -33,9 +34,11 @@ class AskingTrainer(PublishingTrainer):
 
     Attributes:
         problem_type: The kind of task, as in :func:`hf_distill.labels.problem_type`.
+        examples: How many the training set has, where the objective keeps something about each; else ``None``.
     """
 
     problem_type: str
+    examples: int | None
     data_collator: Callable[[list[Any]], dict[str, Any]]
     _signature_columns: list[str] | None
 
@@ -43,8 +46,9 @@ class AskingTrainer(PublishingTrainer):
         """Check that the teachers fit the objective, the student and the data, and let them have their inputs.
 
         Raises:
-            ValueError: a teacher does not fit; the message names the cure.
-            KeyError: the objective names a teacher, or a teacher a column, that does not exist.
+            ValueError: a teacher does not fit, or examples have wrong numbers; the message names the cure.
+            KeyError: the objective names a teacher, or a teacher a column, that does not exist; or the objective needs
+                to know which example is which, and the training set does not say.
         """
         self.distillation_objective.check_teachers(self.teachers)
         classes = label_names(self.model.config) or self.model.config.num_labels
@@ -60,9 +64,11 @@ class AskingTrainer(PublishingTrainer):
             teacher.to(self.args.device)
         known = self._student_columns()
         shared = frozenset().union(*(teacher.shared_columns for teacher in self.teachers.values()))
-        self._hidden_from_student = (shared - known) | {"labels", TEACHER_INPUTS, COUNTS}
-        if any(teacher.raw_columns for teacher in self.teachers.values()):
-            self.data_collator = TeacherCollator(self.data_collator, self.teachers, known)
+        self._hidden_from_student = (shared - known) | {"labels", TEACHER_INPUTS, COUNTS, EXAMPLE_ID}
+        numbered = self.distillation_objective.needs_example_ids
+        self.examples = count_of_examples(self.train_dataset) if numbered and self.train_dataset is not None else None
+        if numbered or any(teacher.raw_columns for teacher in self.teachers.values()):
+            self.data_collator = TeacherCollator(self.data_collator, self.teachers, known, numbered)
 
     # ---- What is read ----
 
@@ -75,6 +81,8 @@ class AskingTrainer(PublishingTrainer):
         if self._signature_columns is None:
             super()._set_signature_columns_if_needed()
             read = [teacher.shared_columns | teacher.raw_columns for teacher in self.teachers.values()]
+            if self.distillation_objective.needs_example_ids:
+                read.append(frozenset({EXAMPLE_ID}))
             known: list[str] = self._signature_columns or []
             self._signature_columns = known + sorted(frozenset().union(*read).difference(known))
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers.trainer_pt_utils import find_batch_size
 from transformers.trainer_utils import has_length
 
+from hf_distill.example_ids import EXAMPLE_ID
 from hf_distill.teachers import Teacher
 
 TEACHER_INPUTS = "_teacher_inputs"
@@ -28,6 +29,7 @@ class TeacherCollator:
         collator: The student's collator.
         teachers: The teachers by name; those that make nothing of the rows are not kept, for a data worker gets a copy.
         student_columns: Columns that the student's collator must keep even if a teacher reads them too.
+        numbered: Whether the batch shall say which examples it has, where the rows are numbered.
     """
 
     def __init__(
@@ -35,10 +37,13 @@ class TeacherCollator:
         collator: Callable[[list[dict[str, Any]]], Mapping[str, Any]],
         teachers: Mapping[str, Teacher],
         student_columns: frozenset[str],
+        numbered: bool = False,
     ) -> None:
         self.collator = collator
         self.teachers = {name: teacher for name, teacher in teachers.items() if teacher.raw_columns}
-        self.hidden = frozenset().union(*(teacher.raw_columns for teacher in teachers.values())) - student_columns
+        self.numbered = numbered
+        hidden = frozenset({EXAMPLE_ID} if numbered else ()).union(*(one.raw_columns for one in teachers.values()))
+        self.hidden = hidden - student_columns
         self.tokenizer = getattr(collator, "tokenizer", None)  # Trainer saves a collator's tokenizer
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -52,6 +57,8 @@ class TeacherCollator:
         )
         if own := {name: inputs for name, inputs in made.items() if inputs}:
             batch[TEACHER_INPUTS] = own
+        if self.numbered and EXAMPLE_ID in rows[0]:  # an evaluation set need not be numbered
+            batch[EXAMPLE_ID] = torch.tensor([int(row[EXAMPLE_ID]) for row in rows])
         return batch
 
 

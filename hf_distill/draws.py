@@ -43,6 +43,45 @@ def uniform_draws(seed: int, examples: Words, view: int, count: int) -> Tensor:
     return torch.from_numpy((words >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
+def integer_draws(state: Tensor, examples: Tensor, count: int, below: int) -> Tensor:
+    """Whole numbers of each example its own, as :func:`uniform_draws` would draw, on the device where the examples are.
+
+    Args:
+        state: A whole number as a tensor, in the place of the seed. Add 1 for other numbers.
+        examples: ``(B,)`` whole numbers, by which examples are known.
+        count: How many numbers an example.
+        below: One more than the largest, at most 2⁵³; far smaller for numbers that are equally likely.
+
+    Returns:
+        ``(B, count)`` int64, >= 0: with ``view=0`` of :func:`uniform_draws`, times 2⁵³, modulo ``below``.
+
+    Example:
+        >>> integer_draws(torch.tensor(0), torch.tensor([7, 8]), count=2, below=10).shape
+        torch.Size([2, 2])
+    """
+    own = examples ^ _nth_tensor(state, torch.zeros_like(state))
+    places = torch.arange(count, device=examples.device)
+    words = _nth_tensor(_nth_tensor(own, torch.zeros_like(own))[:, None], places)
+    return _shifted(words, 11).remainder(below)
+
+
+def _nth_tensor(begin: Tensor, place: Tensor) -> Tensor:
+    """As :func:`_nth`, in int64, which wraps round in the same way."""
+    mixed = begin + (place + 1) * _signed(GOLDEN)
+    mixed = (mixed ^ _shifted(mixed, 30)) * _signed(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ _shifted(mixed, 27)) * _signed(0x94D049BB133111EB)
+    return mixed ^ _shifted(mixed, 31)
+
+
+def _shifted(words: Tensor, bits: int) -> Tensor:
+    """To the right, with zeros from the left also where the sign is negative."""
+    return words.bitwise_right_shift(bits).bitwise_and(2 ** (64 - bits) - 1)
+
+
+def _signed(word: int) -> int:
+    return word - 2**64 if word >= 2**63 else word
+
+
 def _nth(begin: Words, place: int | NDArray[Any]) -> Words:
     """The number at a place, from 0, of the SplitMix64 sequence that begins in a state."""
     mixed = begin + (np.asarray(place, dtype=np.uint64) + np.uint64(1)) * np.array([GOLDEN], dtype=np.uint64)

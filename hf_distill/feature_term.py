@@ -75,6 +75,10 @@ class FeatureTerm(TeacherTerm):
         return {pair.teacher for pair in self.pairs} if self.teacher in (None, name) else set()
 
     @property
+    def needs_example_ids(self) -> bool:
+        return bool(getattr(self.loss, "needs_example_ids", False))
+
+    @property
     def may_train(self) -> bool:
         return bool(self.adapt) or super().may_train
 
@@ -103,6 +107,8 @@ class FeatureTerm(TeacherTerm):
             self.prepare(step)
         student, teacher = step.student.features, self.followed(step).features
         known = {"mask": step.mask, "labels": step.labels, "progress": step.progress}
+        if self.needs_example_ids:
+            known["example_ids"] = step.example_ids
         parts = [
             self.loss(adapted, teacher[pair.teacher], **known)
             for pair, adapted in zip(self.pairs, self.adapted(student), strict=True)

@@ -49,6 +49,11 @@ class Term(ABC):
         """Paths of the modules of the teacher called ``name`` whose output this term looks at."""
         return set()
 
+    @property
+    def needs_example_ids(self) -> bool:
+        """Whether this term must know which examples of the training set a batch has."""
+        return False
+
     def prepare(self, step: StepView) -> None:
         """Make what must be trained beside the student, from the shapes on some batch."""
 
@@ -232,6 +237,11 @@ class Objective:
     def may_train(self) -> bool:
         """Whether anything may have to learn beside the student."""
         return any(term.may_train for term in self.terms.values())
+
+    @property
+    def needs_example_ids(self) -> bool:
+        """Whether some term must know which examples of the training set a batch has."""
+        return any(term.needs_example_ids for term in self.terms.values())
 
     def describe(self) -> dict[str, str]:
         """Each term in words, for ``objective.json`` and the model card."""

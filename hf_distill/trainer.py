@@ -20,6 +20,7 @@ from hf_distill.batches import COUNTS, count_examples, data_sets, first_row, mar
 from hf_distill.components import ComponentLog, EvaluationLoss, one_per_example
 from hf_distill.default_objective import check_settings_agree, default_objective, label_loss
 from hf_distill.epochs import EpochCallback
+from hf_distill.example_ids import EXAMPLE_ID
 from hf_distill.features import check_gradient, tapped
 from hf_distill.image_views import stored_rows
 from hf_distill.labels import SINGLE_LABEL, check_class_labels, has_labels, problem_type
@@ -182,7 +183,10 @@ class DistillationTrainer(AdaptingTrainer):
         with tapped(model, self.distillation_objective.student_layers() if features else ()) as seen:
             outputs = model(**self.inputs_of_student(inputs))
         student, labels, mask = ModelView(_logits(outputs), seen), inputs.get("labels"), inputs.get("attention_mask")
-        return StepView(student, teachers, labels, self._progress(), self._label_loss, mask), outputs
+        view = StepView(
+            student, teachers, labels, self._progress(), self._label_loss, mask, inputs.get(EXAMPLE_ID), self.examples
+        )
+        return view, outputs
 
     def _progress(self) -> float:
         return self.state.global_step / self.state.max_steps if self.state.max_steps > 0 else 0.0

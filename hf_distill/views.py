@@ -33,6 +33,8 @@ class StepView:
         progress: How much of the training lies behind, from 0.0 to 1.0.
         label_loss: The task's own loss, ``(logits, labels) -> (B,)``: what the student's head would compute.
         mask: ``(B, L)``, 1 where a token of the student's input counts; ``None`` where there are no tokens.
+        example_ids: ``(B,)``, which examples of the training set these are; ``None`` where no term asks for it.
+        examples: How many there are in the training set; ``None`` likewise.
     """
 
     student: ModelView
@@ -41,3 +43,5 @@ class StepView:
     progress: float = 0.0
     label_loss: Callable[[Tensor, Tensor], Tensor] | None = None
     mask: Tensor | None = None
+    example_ids: Tensor | None = None
+    examples: int | None = None

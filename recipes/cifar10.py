@@ -31,6 +31,7 @@ import handwritten_digits
 from torch import Tensor
 
 from hf_distill import (
+    ContrastiveTerm,
     DistillationTrainingArguments,
     FeatureTerm,
     LabelTerm,
@@ -43,6 +44,7 @@ from hf_distill import (
     VGGConfig,
     public_name,
     warmup,
+    with_example_ids,
 )
 from hf_distill.augmentation import Augmentation
 from hf_distill.losses import (
@@ -119,6 +121,7 @@ METHODS: dict[str, Callable[[float, float], Objective]] = {
     "attention": with_soft_targets(attention=FeatureTerm(AttentionTransferLoss(), *blocks(0, 1, 2, 3, 4), weight=5.0)),
     "similarity": with_soft_targets(similarity=FeatureTerm(SimilarityPreservingLoss(), *blocks(4))),
     "review": with_soft_targets(review=ReviewTerm(*blocks(1, 2, 3, 4), POOLED, weight=warmup(20 / 240, 1.0))),
+    "contrastive": with_soft_targets(contrast=ContrastiveTerm(POOLED, weight=17.0)),  # CRD; 17 is the authors' 0.8
 }
 """What --method names: from --temperature and --distillation_weight to what the student minimises. Those that look at
 features are for two VGGs."""
@@ -273,6 +276,7 @@ def main() -> None:
         )
     check_objective(objective, len(data.classes), mixed_labels=bool(recipe.mixup or recipe.cutmix))
     images = prepare_images(data, augmentation, recipe.teacher, NEW_MODELS, recipe.views or None)
+    rows = with_example_ids(images.train) if objective.needs_example_ids else images.train
 
     tuning = replace(
         args,
@@ -287,7 +291,7 @@ def main() -> None:
     live.name = public_name(recipe.teacher.removeprefix("config:"))
     answers = asked_once(
         live,
-        images.train,
+        rows,
         args,
         collator=channels_last_collator,
         cache=recipe.teacher_cache if recipe.views and not objective.student_layers() else "off",
@@ -296,7 +300,7 @@ def main() -> None:
     students, controls = train_with_controls(
         lambda seed: new_image_classifier(recipe.student, data.classes, data.shape[0], seed, NEW_MODELS),
         args,
-        images.train,
+        rows,
         images.labelled,
         images.evaluation.get("validation"),
         teacher=answers,

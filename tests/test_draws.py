@@ -6,10 +6,11 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy.stats import chi2_contingency, chisquare
 
-from hf_distill.draws import uniform_draws
+from hf_distill.draws import integer_draws, uniform_draws
 
 
 class SplitMix64:
@@ -85,3 +86,13 @@ def test_neighbours_are_independent() -> None:
     for one, other in itertools.combinations(streams, 2):
         table = np.histogram2d(streams[one], streams[other], bins=10, range=[(0, 1), (0, 1)])[0]
         assert chi2_contingency(table).pvalue > 0.001, (one, other)
+
+
+@pytest.mark.parametrize("state", [0, 1, 2**62 - 1, -5])
+def test_whole_numbers_are_those_of_the_same_generator(state: int) -> None:
+    ids = [0, 1, 49_999, 2**40, -3]
+    for below in (2**53, 49_999):
+        found = integer_draws(torch.tensor(state), torch.tensor(ids), count=6, below=below)
+        assert found.tolist() == [
+            [int(draw * 2**53) % below for draw in expected(state, example % 2**64, view=0, count=6)] for example in ids
+        ]

@@ -2,6 +2,7 @@
 
 from hf_distill.losses.attention_transfer import AttentionTransferLoss
 from hf_distill.losses.base import PairLoss
+from hf_distill.losses.contrastive import ContrastiveLoss
 from hf_distill.losses.decoupled_soft_target import DecoupledSoftTargetLoss
 from hf_distill.losses.dist import DISTLoss
 from hf_distill.losses.feature_base import FeatureLoss
@@ -28,6 +29,7 @@ __all__ = [
     "NO_LABEL",
     "AttentionTransferLoss",
     "ClassificationLoss",
+    "ContrastiveLoss",
     "DISTLoss",
     "DecoupledSoftTargetLoss",
     "FeatureLoss",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,6 +17,10 @@ class PairLoss(nn.Module, ABC):
 
     Subclasses compute in float32, whatever comes in, and send no gradient to the teacher.
 
+    Attributes:
+        needs_example_ids: Whether a :class:`~hf_distill.FeatureTerm` must also pass ``example_ids``, ``(B,)``: which
+            examples of the training set these are, from 0. For losses that keep something about each.
+
     Shape:
         - student, teacher: tensors of one shape, ``(B, C)`` for losses on logits.
         - mask: ``(B, L)``, 1 where a token counts; for losses on sequences only.
@@ -23,6 +28,8 @@ class PairLoss(nn.Module, ABC):
         - output: ``(B,)``, one value per example; a scalar where the loss is a relation across the batch. A loss with
           parts of both kinds adds the relation to every example, so that the mean is right.
     """
+
+    needs_example_ids: ClassVar[bool] = False
 
     @abstractmethod
     def forward(

@@ -48,6 +48,18 @@ class FeatureLoss(PairLoss):
         labels: Tensor | None = None,
         progress: float = 0.0,
     ) -> Tensor:
+        student, teacher = self.checked(student, teacher)
+        if mask is not None:
+            student, teacher = without_padding(student, mask), without_padding(teacher, mask)
+        with torch.autocast(student.device.type, enabled=False):
+            return self.compare(student, teacher)
+
+    def checked(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """Both features in float32 (float64 stays), the teacher's detached.
+
+        Raises:
+            ValueError: the shapes do not fit.
+        """
         if not (student.dim() in (2, 3, 4) and teacher.dim() in (2, 3, 4) and len(student) == len(teacher)):
             raise misfit(
                 student,
@@ -56,11 +68,7 @@ class FeatureLoss(PairLoss):
                 "Name a layer whose output is one tensor with the batch in front.",
             )
         self.check_shapes(student, teacher)
-        student, teacher = at_least_float32(student), at_least_float32(teacher.detach())
-        if mask is not None:
-            student, teacher = without_padding(student, mask), without_padding(teacher, mask)
-        with torch.autocast(student.device.type, enabled=False):
-            return self.compare(student, teacher)
+        return at_least_float32(student), at_least_float32(teacher.detach())
 
     def check_shapes(self, student: Tensor, teacher: Tensor) -> None:
         """Refuse shapes between which this loss is not defined; by default none.

@@ -1,5 +1,6 @@
 """What every exported loss between features promises, whatever its formula."""
 
+import copy
 import inspect
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import torch
 import hf_distill.losses
 from hf_distill.losses import (
     AttentionTransferLoss,
+    ContrastiveLoss,
     FeatureLoss,
     HintLoss,
     ProbabilisticTransferLoss,
@@ -25,6 +27,21 @@ class Case(NamedTuple):
     loss: FeatureLoss
     student: tuple[int, ...]  # shape, but for the batch
     teacher: tuple[int, ...]
+
+
+class FirstStep(ContrastiveLoss):
+    """As it is in its first step, whenever it is called, on the first examples; its scale as in training."""
+
+    def forward(self, student, teacher, **known):
+        ids = torch.arange(student.shape[0] if student.dim() else 0)
+        return ContrastiveLoss.forward(copy.deepcopy(self), student, teacher, **known, example_ids=ids)
+
+
+def contrastive(student, teacher):
+    torch.manual_seed(0)
+    loss = FirstStep(student, teacher, examples=2 * BATCH, width=4, negatives=5)
+    loss.level.fill_(1.0)  # otherwise the batch decides
+    return loss
 
 
 MAP, WIDE_MAP, LARGE_MAP = (3, 2, 4), (5, 2, 4), (2, 4, 5)
@@ -44,6 +61,8 @@ CASES = [
     *(Case(loss, *pair) for loss in RELATIONS for pair in ((MAP, LARGE_MAP), (TOKENS, WIDE_TOKENS))),
     *(Case(loss, VECTOR, WIDE_VECTOR) for loss in RELATIONS),
     *(Case(loss, MAP, VECTOR) for loss in RELATIONS),
+    Case(contrastive(4, 9), VECTOR, WIDE_VECTOR),
+    Case(contrastive(24, 9), MAP, WIDE_VECTOR),
 ]
 # What each class calls a student that knows nothing, from the teacher's shape: it pays 1.
 UNINFORMED = {
@@ -58,7 +77,13 @@ UNINFORMED = {
 SAME_SHAPE = (HintLoss, ReviewLoss, VariationalInformationLoss)
 RELATION = (ProbabilisticTransferLoss, RelationalLoss, SimilarityPreservingLoss)
 
+# To tell examples apart is no distance: neither is the teacher at rest, nor zeros far off. See test_contrastive.py.
+DISTANCES = [case for case in CASES if not isinstance(case.loss, ContrastiveLoss)]
+
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda c: f"{type(c.loss).__name__}{c.student}{c.teacher}")
+every_distance = pytest.mark.parametrize(
+    "case", DISTANCES, ids=lambda c: f"{type(c.loss).__name__}{c.student}{c.teacher}"
+)
 every_token_case = pytest.mark.parametrize(
     "case", [case for case in CASES if case.student == TOKENS], ids=lambda case: repr(case.loss)
 )
@@ -84,8 +109,9 @@ def pulled(loss, student, teacher, **kwargs):
 def test_every_exported_feature_loss_is_in_the_list_above():
     exported = {getattr(hf_distill.losses, name) for name in hf_distill.losses.__all__}
     losses = {c for c in exported if inspect.isclass(c) and issubclass(c, FeatureLoss)}
-    assert {type(case.loss) for case in CASES} == losses - {FeatureLoss}
-    assert UNINFORMED.keys() == losses - {FeatureLoss}
+    assert {type(case.loss) for case in DISTANCES} == losses - {FeatureLoss, ContrastiveLoss}
+    assert any(isinstance(case.loss, ContrastiveLoss) for case in CASES)
+    assert UNINFORMED.keys() == losses - {FeatureLoss, ContrastiveLoss}
 
 
 @every_case
@@ -112,7 +138,7 @@ def test_gradient_against_finite_differences(case):
     assert torch.autograd.gradcheck(lambda student: case.loss(student, teacher), student.requires_grad_())
 
 
-@every_case
+@every_distance
 def test_no_cost_and_no_pull_at_a_perfect_match(case):
     teacher = features(1, case.teacher)
     values, gradient = pulled(case.loss, teacher, teacher)
@@ -120,14 +146,14 @@ def test_no_cost_and_no_pull_at_a_perfect_match(case):
     torch.testing.assert_close(gradient, torch.zeros_like(teacher), atol=1e-12, rtol=0)
 
 
-@every_case
+@every_distance
 def test_an_uninformed_student_pays_1(case):
     teacher = features(1, case.teacher)
     values = case.loss(UNINFORMED[type(case.loss)](teacher), teacher)
     torch.testing.assert_close(values, torch.ones_like(values), atol=1e-6, rtol=0)
 
 
-@every_case
+@every_distance
 @pytest.mark.parametrize("scale", [1e-5, 0.03, 1e5])
 def test_the_scale_of_both_models_does_not_matter(case, scale):
     student, teacher = pair(case)
@@ -190,7 +216,7 @@ def test_degenerate_features_give_finite_values_and_gradients(case, dtype):
             assert gradient.abs().max() < 1e3
 
 
-@every_case
+@every_distance
 def test_a_teacher_of_zeros_does_not_pull(case):
     student, teacher = pair(case)
     values, gradient = pulled(case.loss, student, torch.zeros_like(teacher))
@@ -231,7 +257,7 @@ def test_nan_is_not_hidden(case, whose):
     assert case.loss(*both).isnan().any()
 
 
-@every_case
+@every_distance
 def test_an_example_sees_its_neighbours_just_where_the_loss_is_a_relation(case):
     student, teacher = pair(case)
     if isinstance(case.loss, RELATION):
@@ -291,5 +317,5 @@ def test_shapes_that_only_some_can_compare(loss, student, teacher):
 
 @every_loss
 def test_its_repr_is_one_line_that_says_how_it_was_made(loss):
-    assert repr(loss).startswith(f"{type(loss).__name__}(")
+    assert repr(loss).startswith((f"{type(loss).__name__}(", "ContrastiveLoss("))
     assert "\n" not in repr(loss)

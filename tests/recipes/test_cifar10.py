@@ -18,7 +18,7 @@ from PIL import Image
 from recipe_calls import last_line
 from transformers import pipeline
 
-from hf_distill import DistillationTrainer
+from hf_distill import DistillationTrainer, with_example_ids
 from hf_distill.augmentation import Augmentation, ImageTransform
 from hf_distill.image_views import Views
 
@@ -36,9 +36,8 @@ def test_a_small_vgg_learns_from_a_larger_one_by_every_method(method: str, tmp_p
     given = tiny.arguments(tmp_path, max_steps=2, temperature=4.0, distillation_weight=0.9)
     args, objective = cifar10.with_method(given, method)
     before = {name: value.clone() for name, value in student.state_dict().items()}
-    trainer = DistillationTrainer(
-        student, args, train_dataset=tiny.dataset("vgg"), teacher_model=teacher, objective=objective
-    )
+    rows = with_example_ids(tiny.dataset("vgg"))
+    trainer = DistillationTrainer(student, args, train_dataset=rows, teacher_model=teacher, objective=objective)
     trainer.train()
     logged = trainer.state.log_history[0]
     assert sum(logged[name] for name in objective.terms) == pytest.approx(logged["loss"], abs=1e-4)

@@ -1,0 +1,32 @@
+"""What several processes of a training tell each other."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, distributed
+
+
+def from_all_processes(rows: Tensor) -> Tensor:
+    """The rows of all processes, those of the first one in front; without others the same.
+
+    The gradient does not get through. The processes may hold different numbers of rows.
+
+    Args:
+        rows: ``(B, ...)``, of the same shape but for B on every process.
+
+    Example:
+        >>> from_all_processes(torch.tensor([1, 2]))
+        tensor([1, 2])
+    """
+    rows = rows.detach()
+    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
+        return rows
+    size = torch.tensor([len(rows)], device=rows.device)
+    sizes = [torch.empty_like(size) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(sizes, size)
+    counts = torch.cat(sizes).tolist()
+    padded = rows.new_zeros(max(counts), *rows.shape[1:])
+    padded[: len(rows)] = rows
+    parts = [torch.empty_like(padded) for _ in counts]
+    distributed.all_gather(parts, padded)
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
