@@ -14,6 +14,8 @@ import onnxruntime
 import pytest
 import tiny
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from transformers import BertConfig, BertForSequenceClassification
 
 from hf_distill import export
@@ -155,10 +157,10 @@ def test_int8_that_loses_too_much_says_so(
 @pytest.mark.usefixtures("ready")
 def test_a_model_trained_under_autocast_is_exported_in_float32(tmp_path: Path) -> None:
     """As accelerate leaves it: ``forward`` runs in bfloat16, and the trainer goes on using it."""
-    from accelerate import Accelerator
-
     model = exported.model()
+    AcceleratorState._reset_state()  # whatever tests before have chosen
     Accelerator(cpu=True, mixed_precision="bf16").prepare_model(model)
+    AcceleratorState._reset_state()
     wrapped = model.forward
     result = export_onnx(model, tmp_path / "model.onnx", examples=exported.texts(), data_collator=exported.pad)
     assert result.max_error < 1e-5
