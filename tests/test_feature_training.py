@@ -448,7 +448,7 @@ def test_adapters_are_refused_where_weights_are_spread(tmp_path: Path, setting: 
 
 def test_tokens_of_another_tokenizer_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = hinted(tmp_path)
-    monkeypatch.setattr(trainer.teachers["teacher"], "raw_columns", frozenset({"text"}))
+    monkeypatch.setattr(trainer.teachers["teacher"], "own_tokens", True)
     with pytest.raises(ValueError, match="reads tokens of its own"):
         trainer._check_tokens(trainer.first_look())
     assert isinstance(trainer.teachers["teacher"], ModelTeacher)
@@ -463,7 +463,7 @@ def test_they_are_not_compared_without_an_adapter_either(
     looked = trainer.look
 
     def read_alone(*args: Any, **known: Any) -> Any:
-        monkeypatch.setattr(trainer.teachers["teacher"], "raw_columns", frozenset({"text"}))
+        monkeypatch.setattr(trainer.teachers["teacher"], "own_tokens", True)
         return looked(*args, **known)
 
     monkeypatch.setattr(trainer, "look", read_alone)
