@@ -236,6 +236,7 @@ def measure_reads(options: Options, count: int = 1_000_000, batches: int = 300) 
 
     texts = random_texts(count, longest=options.longest)
     identity = {"format": FORMAT, "dtype": "float32", "top_k": None, "features": [], "name": "t", "classes": 2}
+    identity |= {"vocabulary": {}, "teacher": {}}
     with tempfile.TemporaryDirectory() as folder:
         store = AnswerStore(folder, {**identity, "columns": ["attention_mask", "input_ids"]})
         chunks = keys_of_dataset(texts, ["input_ids", "attention_mask"])

@@ -31,9 +31,9 @@ from hf_distill.labels import LABEL_COLUMNS, MULTI_LABEL
 from hf_distill.randomness import isolated_randomness
 from hf_distill.teachers import Teacher, as_teacher
 
-BYTES_A_FILE, SECONDS_A_FILE, SHARE_A_FILE = 2**27, 60.0, 0.1
+ANSWERS_A_FILE, BYTES_A_FILE, SECONDS_A_FILE, SHARE_A_FILE = 2**18, 2**27, 60.0, 0.1
 """A file is written when so much has been collected, or for so long and such a share of the time since the beginning. A
-run that is killed loses no more, and there are never many files to look into."""
+run that is killed loses no more, memory does not grow, and there are never many files to look into."""
 
 
 def cache_teacher(
@@ -185,7 +185,8 @@ class _Collected:
         self.parts.append((keys, logits.float(), narrow, mask))
         self.bytes += keys.nbytes + sum(tensor.nbytes for tensor in (logits, *narrow.values()))
         now = time.monotonic()
-        if self.bytes > BYTES_A_FILE or now - self.emptied > max(SECONDS_A_FILE, SHARE_A_FILE * (now - self.begun)):
+        late = now - self.emptied > max(SECONDS_A_FILE, SHARE_A_FILE * (now - self.begun))
+        if late or self.bytes > BYTES_A_FILE or len(self.keys) > ANSWERS_A_FILE:
             self.write()
             self.store.refresh()  # another run may be at the same work
 
