@@ -1,6 +1,6 @@
 """What a cache of the teacher's answers costs and saves. No data and no network: random BERTs and random tokens.
 
-    python benchmarks/teacher_cache.py                       # all four parts; about ten minutes on two cores
+    python benchmarks/teacher_cache.py                       # all four parts; a quarter of an hour on two cores
     python benchmarks/teacher_cache.py --parts epoch build
 
 epoch: an epoch with a warm cache against one of Trainer without a teacher. build: making the cache against nothing but
