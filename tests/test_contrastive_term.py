@@ -115,6 +115,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]
     return run_in_two_processes(contrastive_runs, tmp_path_factory.mktemp("two") / "found.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [24, 21])
 def test_two_processes_keep_equal_memories(size: int, two_processes: dict[str, Tensor]) -> None:
     first, second = (

@@ -43,6 +43,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]
     return run_in_two_processes(view_runs, tmp_path_factory.mktemp("two") / "seen.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", view_runs.IN_TWO_PROCESSES)
 def test_two_processes_see_together_what_one_sees(way: str, two_processes: dict[str, Tensor]) -> None:
     prefix = f"{way}/"

@@ -74,6 +74,7 @@ def test_views_by_a_policy_of_kornia_do_not_depend_on_the_batch(name: str) -> No
 call = partial(recipe_calls.call, "cifar10.py")
 
 
+@pytest.mark.slow
 def test_help_reads_from_the_recipe_down() -> None:
     result = call("--help", COLUMNS="100")
     assert result.returncode == 0, result.stderr
