@@ -13,6 +13,8 @@ from torch import nn
 from transformers import PreTrainedConfig
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from hf_distill.redaction import first_line
+
 CLASSES_KEY = "id2label"
 """Under this name the ONNX file holds the class names, so that it says what they are without a config beside it."""
 
@@ -59,7 +61,7 @@ class OnnxClassifier(nn.Module):
         try:
             self.session = runtime.InferenceSession(str(file), options, providers=list(providers))
         except Exception as error:  # its own kinds, which share no base class
-            raise ValueError(f"{file} cannot be run as ONNX ({_first_line(error)}). Export it again.") from error
+            raise ValueError(f"{file} cannot be run as ONNX ({first_line(error)}). Export it again.") from error
         self.input_names = [entry.name for entry in self.session.get_inputs()]
         stored = self.session.get_modelmeta().custom_metadata_map.get(CLASSES_KEY)
         if stored is None or [entry.name for entry in self.session.get_outputs()] != ["logits"]:
@@ -98,7 +100,3 @@ def needed(package: str) -> Any:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
         raise ImportError(f"This needs the package {package}: pip install 'hf-distill[onnx]'.") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

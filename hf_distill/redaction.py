@@ -58,3 +58,8 @@ def shortened(path: str) -> str:
     parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")]
     is_home = not parts or parts == ["root"] or parts[-1].startswith("~") or parts[-2:-1] in (["home"], ["Users"])
     return "path/to/home" if is_home else f"path/to/{parts[-1].replace(' ', '_')}"
+
+
+def first_line(error: BaseException) -> str:
+    """What a foreign error says, in so far as it fits into a message of ours; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")

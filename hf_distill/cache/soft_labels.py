@@ -5,7 +5,7 @@ from __future__ import annotations
 from datasets import Dataset, concatenate_datasets
 
 from hf_distill.cache.cached_teacher import CachedTeacher
-from hf_distill.cache.keys import keys_of_dataset
+from hf_distill.cache.keys import are_light, keys_of_dataset
 
 
 def with_soft_labels(dataset: Dataset, teacher: CachedTeacher, column: str = "teacher_logits") -> Dataset:
@@ -19,7 +19,7 @@ def with_soft_labels(dataset: Dataset, teacher: CachedTeacher, column: str = "te
         column: What the new column is called.
 
     Raises:
-        ValueError: there is such a column already, or a row has no answer.
+        ValueError: there is such a column already, a row has no answer, or rows are known by images or arrays.
 
     Example:
         >>> import tempfile, transformers, datasets
@@ -34,6 +34,11 @@ def with_soft_labels(dataset: Dataset, teacher: CachedTeacher, column: str = "te
     """
     if column in dataset.column_names:
         raise ValueError(f"The data set has a column {column!r} already: choose another name, column=NAME.")
+    if not are_light(dataset, teacher.raw_columns):
+        raise ValueError(
+            f"The rows are known by {sorted(teacher.raw_columns)}, which are no texts or token ids: soft labels "
+            "of images cannot be put beside them yet."
+        )
     teacher.check_dataset(dataset)
     parts = [
         Dataset.from_dict({column: teacher.store.logits(keys)})

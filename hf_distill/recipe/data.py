@@ -12,6 +12,7 @@ import datasets
 from datasets import Dataset, DatasetDict
 
 from hf_distill.recipe.reach import hub_reachable
+from hf_distill.redaction import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ def _read(files: list[Path], split: str) -> Dataset:
         if "corresponds to no data" in str(cause):  # as the library says it of a file with a header and no rows
             return Dataset.from_dict({})
         raise ValueError(
-            f"Cannot read {_listed(str(file) for file in files)} ({type(cause).__name__}: {_first_line(cause)}). Is "
+            f"Cannot read {_listed(str(file) for file in files)} ({type(cause).__name__}: {first_line(cause)}). Is "
             "it complete, and what its ending says it is?"
         ) from error
     return part
@@ -210,7 +211,3 @@ def nearest_paths(path: Path) -> str:
 def _listed(names: Iterable[str], most: int = 8) -> str:
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:200]

@@ -22,6 +22,7 @@ from hf_distill.augmentation import Augmentation, ImageTransform
 from hf_distill.image_views import Views
 from hf_distill.recipe.class_labels import LabelledSplits, class_labels, find_label_column, require
 from hf_distill.recipe.data import READERS, load_splits, with_validation
+from hf_distill.redaction import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -172,10 +173,10 @@ def _decode(
             place = f"Row {row} of {split}{_path(stored)}"
             if not skip_corrupt:
                 raise ValueError(
-                    f"{place} has an image that cannot be used: {_first_line(error)}. Mend or remove it; "
+                    f"{place} has an image that cannot be used: {first_line(error)}. Mend or remove it; "
                     "--skip_corrupt leaves such rows out."
                 ) from error
-            logger.warning("%s is left out: %s.", place, _first_line(error))
+            logger.warning("%s is left out: %s.", place, first_line(error))
     return {"pixel_values": pixels, "labels": labels}
 
 
@@ -226,7 +227,3 @@ def _may_be_images(feature: Any) -> bool:
 
 def _files(folder: Path, endings: set[str]) -> bool:
     return any(file.suffix.lower() in endings for file in folder.glob("**/*"))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")

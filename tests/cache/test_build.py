@@ -27,6 +27,7 @@ from hf_distill import (
     EnsembleTeacher,
     ModelTeacher,
     cache_teacher,
+    with_soft_labels,
 )
 from hf_distill.cache import build
 
@@ -364,8 +365,18 @@ def test_a_transform_may_make_what_the_teacher_reads(tmp_path: Path) -> None:
     source = tiny.dataset("resnet", rows=8).rename_columns({"pixel_values": "stored", "labels": "label"})
     rows = source.with_transform(transform)
     teacher = cache_teacher(rows, tiny.resnet(seed=1), tmp_path / "cache")
-    args = tiny.arguments(tmp_path / "out", num_train_epochs=1, remove_unused_columns=False)
-    DistillationTrainer(tiny.resnet(), args, train_dataset=rows, teacher_model=teacher).train()
+    args = tiny.arguments(
+        tmp_path / "out", num_train_epochs=1, remove_unused_columns=False, optim="sgd", learning_rate=0.1
+    )
+    students = []
+    for follows in (teacher, tiny.resnet(seed=1)):
+        trainer = DistillationTrainer(tiny.resnet(), args, train_dataset=rows, teacher_model=follows)
+        trainer.train()
+        students.append(trainer.model.state_dict())
+    for name, value in students[1].items():
+        torch.testing.assert_close(students[0][name], value, atol=1e-6, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"known by .*pixel_values.*, which are no texts or token ids"):
+        with_soft_labels(rows, teacher)
 
 
 def test_bf16_answers_are_those_of_autocast(tmp_path: Path) -> None:
@@ -422,3 +433,30 @@ class Shifting(Seeded):
 def test_rows_that_change_from_epoch_to_epoch_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="other values for the same row each time"):
         cache_teacher(Shifting(), tiny.resnet(), tmp_path)
+
+
+def test_a_teacher_given_by_name_brings_what_pads(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]))
+    BertTokenizerFast(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path / "model")
+    model = tiny.bert(seed=1)
+    model.save_pretrained(tmp_path / "model")
+    teacher = cache_teacher(ragged(), tmp_path / "model", tmp_path / "cache")
+    torch.testing.assert_close(answers(teacher, ragged()), logits_of(model, ragged()), atol=1e-6, rtol=1e-5)
+
+
+def test_a_slow_build_writes_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "SECONDS_A_FILE", 0.0)
+    monkeypatch.setattr(build, "SHARE_A_FILE", 0.0)
+    teacher = cache_teacher(ragged(), tiny.bert(seed=1), tmp_path, data_collator=pad, batch_size=10)
+    assert len(list(tmp_path.glob("*.arrow"))) == 3
+    torch.testing.assert_close(answers(teacher, ragged()), logits_of(tiny.bert(seed=1), ragged()), atol=1e-6, rtol=1e-5)
+
+
+def test_a_model_trained_in_bf16_is_asked_in_float32(tmp_path: Path) -> None:
+    """accelerate leaves its autocast around such a model, alone and in an ensemble."""
+    model, plain = tiny.bert(seed=1), tiny.bert(seed=1)
+    args = tiny.arguments(tmp_path / "out", max_steps=1, learning_rate=0.0, bf16=True)
+    DistillationTrainer(model, args, train_dataset=tiny.dataset()).train()
+    for name, teacher in (("alone", model), ("ensemble", EnsembleTeacher([model]))):
+        found = answers(cache_teacher(ragged(), teacher, tmp_path / name, data_collator=pad), ragged())
+        torch.testing.assert_close(found, logits_of(plain, ragged()), atol=1e-6, rtol=1e-5)
