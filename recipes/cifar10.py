@@ -148,7 +148,7 @@ class RecipeArguments:
         default="vgg13",
         metadata={
             "help": f"{', '.join(NEW_MODELS)}; or name or path of a checkpoint. Where it does not know these classes "
-            "it is trained first and kept in OUTPUT_DIR/_teacher."
+            "it is trained first and kept in SHARED_DIR/_teacher."
         },
     )
     teacher_epochs: float = field(default=30.0, metadata={"help": "Epochs of that training."})
@@ -171,12 +171,26 @@ class RecipeArguments:
     views: int = field(
         default=0, metadata={"help": "So many random views of each image; 0 for a new one in each epoch."}
     )
+    shared_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Where the trained teacher, its answers and the controls are kept; OUTPUT_DIR if left out. Runs of "
+            "one student that differ in --method, --temperature or --distillation_weight alone can share theirs."
+        },
+    )
     teacher_cache: str = field(
         default="auto",
         metadata={
             "help": "Folder where the teacher's answers to a fixed number of --views are kept, so that it is asked "
-            "once about each; auto for OUTPUT_DIR/_teacher_cache, off to ask it in every step. Methods that look at "
-            "features always do."
+            "once about each; auto for SHARED_DIR/_teacher_cache, off to ask it in every step. Methods that look at "
+            "features do so as well, unless --keep_features names them."
+        },
+    )
+    keep_features: str = field(
+        default="",
+        metadata={
+            "help": "Modules of the teacher, with commas between them, whose output is kept with its answers, such as "
+            "vgg.pooler; 2 bytes a number. Methods that look at no others need not ask it again."
         },
     )
     seeds: str = field(
@@ -258,6 +272,7 @@ def with_method(args: DistillationTrainingArguments, method: str) -> tuple[Disti
 def main() -> None:
     recipe, args = parse([RecipeArguments, DistillationTrainingArguments], PRESETS, description=__doc__)
     output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
+    shared = Path(recipe.shared_dir or output)
     args, objective = with_method(args, recipe.method)
     policy = find_policy(recipe.policy)
     augmentation = Augmentation(recipe.padding, recipe.flip, policy, recipe.mixup, recipe.cutmix)
@@ -276,11 +291,12 @@ def main() -> None:
         )
     check_objective(objective, len(data.classes), mixed_labels=bool(recipe.mixup or recipe.cutmix))
     images = prepare_images(data, augmentation, recipe.teacher, NEW_MODELS, recipe.views or None)
+    kept = {path for path in recipe.keep_features.split(",") if path}
     rows = with_example_ids(images.train) if objective.needs_example_ids else images.train
 
     tuning = replace(
         args,
-        output_dir=str(output / "_teacher"),
+        output_dir=str(shared / "_teacher"),
         num_train_epochs=recipe.teacher_epochs,
         max_steps=-1,
         learning_rate=recipe.teacher_learning_rate,
@@ -294,8 +310,9 @@ def main() -> None:
         rows,
         args,
         collator=channels_last_collator,
-        cache=recipe.teacher_cache if recipe.views and not objective.student_layers() else "off",
-        folder=output / "_teacher_cache",
+        cache=recipe.teacher_cache if recipe.views and objective.teacher_layers("teacher") <= kept else "off",
+        folder=shared / "_teacher_cache",
+        features=kept,
     )
     students, controls = train_with_controls(
         lambda seed: new_image_classifier(recipe.student, data.classes, data.shape[0], seed, NEW_MODELS),
@@ -308,11 +325,9 @@ def main() -> None:
         seeds=seeds,
         processing_class=images.processor,
         collator=channels_last_collator,
-        about={
-            "student": recipe.student,
-            "teacher": weights_fingerprint(teacher),
-            "images": str(images.train.transform),
-        },
+        about={"student": recipe.student, "images": str(images.train.transform)},
+        about_teacher={"teacher": weights_fingerprint(teacher)},
+        control_folder=shared,
     )
     report = report_results(
         students,

@@ -9,6 +9,7 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from datasets import Dataset
@@ -186,6 +187,7 @@ def train_with_controls(
     processing_class: PreTrainedTokenizerBase | BaseImageProcessor,
     collator: Callable[[list[Any]], dict[str, Any]],
     about: Mapping[str, Any],
+    about_teacher: Mapping[str, Any] = MappingProxyType({}),
     control_folder: Path | None = None,
 ) -> tuple[list[DistillationTrainer], list[DistillationTrainer]]:
     """For each seed a student, and its control: the same start, the same number of steps, the labels, no teacher.
@@ -203,7 +205,8 @@ def train_with_controls(
         seeds: One training each.
         processing_class: The tokenizer or image processor, saved with the models.
         collator: Makes batches.
-        about: What else the result depends on.
+        about: What else the results of student and control depend on.
+        about_teacher: What else those of the students depend on.
         control_folder: Where the controls are kept, ``args.output_dir`` if left out. Runs that differ in what only the
             teacher's part depends on can share theirs.
 
@@ -212,14 +215,16 @@ def train_with_controls(
     """
     students, controls = [], []
     output = Path(args.output_dir)
-    shared: dict[str, Any] = {"processing_class": processing_class, "collator": collator, "about": about}
+    shared: dict[str, Any] = {"processing_class": processing_class, "collator": collator}
+    taught = {**about, **about_teacher}
     for seed in seeds:
         folder = output if seed == seeds[0] else output / f"_student-seed{seed}"
         ours = changed(args, output_dir=str(folder), seed=seed)
         start = functools.partial(build, seed)
         student = train_run(
-            f"student, seed {seed}", start, ours, rows, evaluation, teacher=teacher, objective=objective, **shared
-        )
+            f"student, seed {seed}", start, ours, rows, evaluation,
+            teacher=teacher, objective=objective, about=taught, **shared,
+        )  # fmt: skip
         alone = changed(
             args,
             output_dir=str((control_folder or output) / f"_control-seed{seed}"),
@@ -228,7 +233,7 @@ def train_with_controls(
             **without_teacher(),
         )
         students.append(student)
-        controls.append(train_run(f"control, seed {seed}", start, alone, labelled, evaluation, **shared))
+        controls.append(train_run(f"control, seed {seed}", start, alone, labelled, evaluation, about=about, **shared))
     return students, controls
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,10 @@ from hf_distill import CachedTeacher, ModelTeacher, Teacher
 from hf_distill.recipe import asked_once
 
 
-def ask(folder: Path, cache: str, seed: int = 1, **settings: bool) -> Teacher:
+def ask(folder: Path, cache: str, seed: int = 1, features: Collection[str] = (), **settings: bool) -> Teacher:
     return asked_once(
         ModelTeacher(tiny.bert(seed=seed)), tiny.dataset(), tiny.arguments(folder / "out", **settings),
-        collator=default_data_collator, cache=cache, folder=folder / "kept",
+        collator=default_data_collator, cache=cache, folder=folder / "kept", features=features,
     )  # fmt: skip
 
 
@@ -43,3 +44,11 @@ def test_a_folder_may_be_given_and_is_for_one_teacher(tmp_path: Path) -> None:
 def test_it_may_be_left_out(tmp_path: Path) -> None:
     assert isinstance(ask(tmp_path, "off"), ModelTeacher)
     assert not (tmp_path / "kept").exists()
+
+
+def test_features_are_kept_where_they_are_named(tmp_path: Path) -> None:
+    plain, pooled = ask(tmp_path, "auto"), ask(tmp_path, "auto", features=["bert.pooler"])
+    assert isinstance(plain, CachedTeacher)
+    assert isinstance(pooled, CachedTeacher)
+    assert plain.store.folder != pooled.store.folder
+    assert (plain.kept_features, pooled.kept_features) == (frozenset(), {"bert.pooler"})

@@ -181,19 +181,20 @@ def test_checkpoints_of_another_training_are_not_touched(tmp_path: Path) -> None
 def test_runs_that_differ_in_the_teachers_part_share_their_controls(tmp_path: Path, trainings: list[int]) -> None:
     rows = tiny.dataset()
 
-    def run(name: str, **settings: Any) -> list[DistillationTrainer]:
+    def run(name: str, teacher: int = 9, **settings: Any) -> list[DistillationTrainer]:
         return train_with_controls(
             lambda seed: tiny.bert(seed=seed),
             tiny.arguments(tmp_path / name, num_train_epochs=1, **settings),
             rows,
             rows,
             None,
-            teacher=ModelTeacher(tiny.bert(seed=9)),
+            teacher=ModelTeacher(tiny.bert(seed=teacher)),
             objective=None,
             seeds=[3],
             processing_class=Tokenizer(),
             collator=default_data_collator,
             about={},
+            about_teacher={"teacher": teacher},
             control_folder=tmp_path / "shared",
         )[1]
 
@@ -203,6 +204,8 @@ def test_runs_that_differ_in_the_teachers_part_share_their_controls(tmp_path: Pa
     assert first[0].args.output_dir == second[0].args.output_dir == str(tmp_path / "shared" / "_control-seed3")
     run("c", learning_rate=1e-3)
     assert trainings == [5] * 5, "another learning rate is another control"
+    run("c", learning_rate=1e-3, teacher=8)
+    assert trainings == [5] * 6, "another teacher is another student, but no other control"
 
 
 def test_nothing_is_pushed_by_a_run(tmp_path: Path) -> None:
