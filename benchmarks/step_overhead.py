@@ -2,6 +2,7 @@
 
     python benchmarks/step_overhead.py                    # random models and tokens; no data, no network
     python benchmarks/step_overhead.py --teacher PATH --student PATH
+    python benchmarks/step_overhead.py --images           # random images in random views, VGG-13 and VGG-8
 
 Time: in one process, the contestants train the same student on the same batches in turn, block by block,
 and each round gives one ratio; the medians over all rounds are reported. Memory: each contestant alone in a
@@ -23,6 +24,8 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+import datasets
+import numpy as np
 import torch
 from common import autocast, clock, describe_machine, pick_device, predict, print_table, to_device, without_dropout
 from torch import Tensor, nn
@@ -41,11 +44,15 @@ from transformers import (
     TrainerControl,
     TrainerState,
     TrainingArguments,
+    default_data_collator,
     get_linear_schedule_with_warmup,
 )
 from transformers.utils import logging
 
-from hf_distill import DistillationTrainer, DistillationTrainingArguments
+from hf_distill import DistillationTrainer, DistillationTrainingArguments, VGGConfig, VGGForImageClassification
+from hf_distill.augmentation import Augmentation, ImageTransform
+from hf_distill.image_views import Views
+from hf_distill.recipe import channels_last_collator
 
 TEMPERATURE, DISTILLATION_WEIGHT, LEARNING_RATE, CLIP = 2.0, 0.5, 1e-4, 1.0
 WARM_UP_STEPS = 3
@@ -73,17 +80,18 @@ class Job:
 
     teacher: PreTrainedModel | None
     student: PreTrainedModel
-    data: RandomTokens
+    data: RandomTokens | Views
     batch_size: int
     bf16: bool
     device: torch.device
+    collator: Callable[[list[Any]], dict[str, Any]] = default_data_collator
 
     @property
     def steps(self) -> int:
         return len(self.data) // self.batch_size
 
     def loader(self) -> DataLoader[dict[str, Tensor]]:
-        return DataLoader(self.data, self.batch_size)
+        return DataLoader(self.data, self.batch_size, collate_fn=self.collator)
 
 
 def hand_loop(job: Job, student: nn.Module) -> float:
@@ -130,14 +138,14 @@ def distillation_trainer(job: Job, student: nn.Module) -> float:
             distillation_weight=DISTILLATION_WEIGHT,
             teacher_score_examples=0,  # random teachers know nothing
         )
-        return timed(DistillationTrainer(student, args, teacher_model=job.teacher, train_dataset=job.data), job)
+        return timed(DistillationTrainer(student, args, job.collator, job.data, teacher_model=job.teacher), job)
 
 
 def plain_trainer(job: Job, student: nn.Module) -> float:
     """Train the student with ``Trainer``, which knows no teacher; seconds a step."""
     with tempfile.TemporaryDirectory() as folder:
         args = TrainingArguments(**trainer_settings(job, folder))
-        return timed(Trainer(student, args, train_dataset=job.data), job)
+        return timed(Trainer(student, args, job.collator, job.data), job)
 
 
 def trainer_settings(job: Job, folder: str) -> dict[str, Any]:
@@ -252,6 +260,7 @@ class Options:
 
     teacher: str | None = field(default=None, metadata={"help": "A classifier to load; a random BERT if left out."})
     student: str | None = field(default=None, metadata={"help": "A classifier to load; a random BERT if left out."})
+    images: bool = field(default=False, metadata={"help": "Random images of 32 x 32, VGG-13 and VGG-8."})
     teacher_layers: int = field(default=6, metadata={"help": "Layers of the random teacher."})
     student_layers: int = field(default=2, metadata={"help": "Layers of the random student."})
     hidden_size: int = field(default=384, metadata={"help": "Width of the random models."})
@@ -271,11 +280,31 @@ def make_job(options: Options, bf16: bool, with_teacher: bool = True) -> Job:
     """Build or load the models; dropout is off, so that students can be compared and no time goes into it."""
     torch.manual_seed(0)
     device = pick_device(options.use_cpu)
+    if options.images:
+        student = new_vgg(VGGConfig.vgg8(num_labels=10)).to(device)
+        teacher = new_vgg(VGGConfig.vgg13(num_labels=10)).to(device).eval() if with_teacher else None
+        views = random_images(options.steps * options.batch_size)
+        return Job(teacher, student, views, options.batch_size, bf16, device, channels_last_collator)
     student = load_or_make(options.student, options.student_layers, options.hidden_size).to(device)
     config = student.config
     data = RandomTokens(options.steps * options.batch_size, options.length, config.vocab_size, config.num_labels)
     teacher = load_or_make(options.teacher, options.teacher_layers, options.hidden_size) if with_teacher else None
     return Job(teacher and teacher.to(device).eval(), student, data, options.batch_size, bf16, device)
+
+
+def new_vgg(config: VGGConfig) -> PreTrainedModel:
+    """A VGG with random weights, as image recipes make them."""
+    model = without_dropout(VGGForImageClassification(config))
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def random_images(count: int, labels: int = 10) -> Views:
+    """Random pixels, cropped and mirrored as an image recipe does it."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)
+    stored = [image.tobytes() for image in pixels]
+    rows = datasets.Dataset.from_dict({"pixel_values": stored, "labels": rng.integers(labels, size=count)})
+    return Views(rows, ImageTransform((3, 32, 32), (0.5,) * 3, (0.25,) * 3, Augmentation()), seed=0)
 
 
 def load_or_make(path: str | None, layers: int, width: int) -> PreTrainedModel:
@@ -324,7 +353,8 @@ def main() -> None:
     for precision in options.precisions:
         job = make_job(options, bf16=precision == "bf16")
         sizes = " and ".join(f"{model.num_parameters() / 1e6:.1f} M" for model in (job.teacher, job.student) if model)
-        print(f"\n## {precision}: teacher and student of {sizes}, batches of {job.batch_size} x {options.length}\n")
+        size = "images of 32 x 32" if options.images else f"x {options.length}"
+        print(f"\n## {precision}: teacher and student of {sizes}, batches of {job.batch_size} {size}\n")
         times = measure_time(job, options.rounds)
         print()
         print_table(["", "ms a step", "ratio to its loop", "middle half of rounds"], time_rows(times))

@@ -2,6 +2,7 @@
 
     python benchmarks/teacher_cache.py                       # all four parts; a quarter of an hour on two cores
     python benchmarks/teacher_cache.py --parts epoch build
+    python benchmarks/teacher_cache.py --parts epoch build --images    # random images, VGG-13 and VGG-8
 
 epoch: an epoch with a warm cache against one of Trainer without a teacher. build: making the cache against nothing but
 the teacher's forward passes over the same batches. growth: making it as the examples get more, with a teacher that
@@ -28,7 +29,7 @@ import numpy as np
 import torch
 from common import autocast, clock, describe_machine, pick_device, print_table, to_device, without_dropout
 from datasets import Dataset
-from step_overhead import load_or_make, peak_mb
+from step_overhead import load_or_make, new_vgg, peak_mb, random_images
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import (
@@ -41,7 +42,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from hf_distill import CachedTeacher, DistillationTrainer, DistillationTrainingArguments, cache_teacher
+from hf_distill import CachedTeacher, DistillationTrainer, DistillationTrainingArguments, VGGConfig, cache_teacher
+from hf_distill.image_views import Views
+from hf_distill.recipe import channels_last_collator
 
 
 @dataclass
@@ -56,6 +59,7 @@ class Options:
     longest: int = field(default=40, metadata={"help": "Examples have from 4 to so many tokens."})
     rounds: int = field(default=7, metadata={"help": "Timed rounds of epoch and build; each gives one ratio."})
     bf16: bool = field(default=False, metadata={"help": "bfloat16 autocast for teacher and student."})
+    images: bool = field(default=False, metadata={"help": "Images and VGGs instead, for epoch and build."})
     growth: list[int] = field(
         default_factory=lambda: [10_000, 100_000, 1_000_000], metadata={"help": "Numbers of examples for growth."}
     )
@@ -89,26 +93,42 @@ def pad(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Job:
-    """The same texts and models for all."""
+    """The same examples and models for all."""
 
     options: Options
-    texts: Dataset
+    examples: Dataset | Views
     teacher: PreTrainedModel
     student: PreTrainedModel
     device: torch.device
+    collator: Callable[[list[dict[str, Any]]], dict[str, Tensor]] = pad
+
+    @property
+    def order(self) -> str:
+        return "random" if self.options.images else "group_by_length"
 
     def make_cache(self, folder: Path, **settings: Any) -> CachedTeacher:
         return cache_teacher(
-            self.texts, self.teacher, folder, data_collator=pad, batch_size=self.options.batch_size,
+            self.examples, self.teacher, folder, data_collator=self.collator, batch_size=self.options.batch_size,
             bf16=self.options.bf16, device=self.device, **settings,
         )  # fmt: skip
 
     def arguments(self, kind: type[TrainingArguments], folder: str) -> Any:
         return kind(
             folder, num_train_epochs=1, per_device_train_batch_size=self.options.batch_size, bf16=self.options.bf16,
-            train_sampling_strategy="group_by_length", optim="adamw_torch_fused", save_strategy="no",
+            train_sampling_strategy=self.order, optim="adamw_torch_fused", save_strategy="no",
             report_to="none", logging_steps=50, use_cpu=self.device.type == "cpu",
         )  # fmt: skip
+
+
+def make_job(options: Options, device: torch.device) -> Job:
+    """Random examples and random models; one view of each image."""
+    torch.manual_seed(0)
+    if options.images:
+        vggs = (new_vgg(make(num_labels=10)) for make in (VGGConfig.vgg13, VGGConfig.vgg8))
+        rows = random_images(options.examples)
+        return Job(options, Views(rows.rows, rows.transform, seed=0, count=1), *vggs, device, channels_last_collator)
+    berts = (without_dropout(load_or_make(None, layers, 384)) for layers in (6, 2))
+    return Job(options, random_texts(options.examples, options.longest), *berts, device)
 
 
 @contextmanager
@@ -126,7 +146,7 @@ def measure_epoch(job: Job) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {"Trainer, no teacher": [], "DistillationTrainer, warm cache": []}
 
     def plain(student: nn.Module, folder: str) -> Trainer:
-        return Trainer(student, job.arguments(TrainingArguments, folder), pad, job.texts)
+        return Trainer(student, job.arguments(TrainingArguments, folder), job.collator, job.examples)
 
     with tempfile.TemporaryDirectory() as kept:
         job.make_cache(Path(kept))
@@ -134,7 +154,7 @@ def measure_epoch(job: Job) -> dict[str, list[float]]:
         def cached(student: nn.Module, folder: str) -> Trainer:
             args = job.arguments(DistillationTrainingArguments, folder)
             args.teacher_score_examples = 0  # random teachers know nothing
-            return DistillationTrainer(student, args, pad, job.texts, teacher_model=CachedTeacher(kept))
+            return DistillationTrainer(student, args, job.collator, job.examples, teacher_model=CachedTeacher(kept))
 
         makers: list[Callable[[nn.Module, str], Trainer]] = [plain, cached]
         for number in range(job.options.rounds + 1):
@@ -154,8 +174,10 @@ def measure_epoch(job: Job) -> dict[str, list[float]]:
 def measure_build(job: Job) -> dict[str, list[float]]:
     """Seconds for all examples: the teacher's forward passes alone, over batches that lie ready; and the cache."""
     times: dict[str, list[float]] = {"teacher alone": [], "cache": []}
-    rows = sorted(job.texts.remove_columns("labels"), key=lambda row: -len(row["input_ids"]))
-    batches = list(DataLoader(rows, job.options.batch_size, collate_fn=pad))
+    rows = [{name: value for name, value in row.items() if name != "labels"} for row in job.examples]
+    if not job.options.images:
+        rows.sort(key=lambda row: -len(row["input_ids"]))
+    batches = list(DataLoader(rows, job.options.batch_size, collate_fn=job.collator))
     teacher = job.teacher.to(job.device).eval()
     for number in range(job.options.rounds + 1):
         started = clock(job.device)
@@ -272,9 +294,7 @@ def main() -> None:
     device, single = pick_device(options.use_cpu), {}
     print(describe_machine(device, ["datasets", "pyarrow"]))
     if {"epoch", "build"} & set(options.parts):
-        torch.manual_seed(0)
-        teacher, student = (without_dropout(load_or_make(None, layers, 384)) for layers in (6, 2))
-        job = Job(options, random_texts(options.examples, options.longest), teacher, student, device)
+        job = make_job(options, device)
     for part, measure in (("epoch", measure_epoch), ("build", measure_build)):
         if part in options.parts:
             single[part] = measure(job)
