@@ -52,6 +52,8 @@ from hf_distill.losses import (
     DecoupledSoftTargetLoss,
     DISTLoss,
     HintLoss,
+    ProbabilisticTransferLoss,
+    RelationalLoss,
     SimilarityPreservingLoss,
     SoftTargetLoss,
     StandardizedLogits,
@@ -116,10 +118,12 @@ METHODS: dict[str, Callable[[float, float], Objective]] = {
     "decoupled": lambda temperature, _: Objective(
         ce=LabelTerm(), kd=LogitTerm(DecoupledSoftTargetLoss(temperature), weight=warmup(20 / 240, 1.0))
     ),
-    "relations": lambda _, __: Objective(ce=LabelTerm(), kd=LogitTerm(DISTLoss(1.0), weight=2.0)),  # DIST
+    "dist": lambda _, __: Objective(ce=LabelTerm(), kd=LogitTerm(DISTLoss(1.0), weight=2.0)),
     "hint": with_soft_targets(hint=FeatureTerm(HintLoss(), *blocks(2))),
     "attention": with_soft_targets(attention=FeatureTerm(AttentionTransferLoss(), *blocks(0, 1, 2, 3, 4), weight=5.0)),
     "similarity": with_soft_targets(similarity=FeatureTerm(SimilarityPreservingLoss(), *blocks(4))),
+    "probabilistic": with_soft_targets(probabilistic=FeatureTerm(ProbabilisticTransferLoss(), POOLED)),  # PKT
+    "relational": with_soft_targets(relational=FeatureTerm(RelationalLoss(), POOLED)),  # RKD
     "review": with_soft_targets(review=ReviewTerm(*blocks(1, 2, 3, 4), POOLED, weight=warmup(20 / 240, 1.0))),
     "contrastive": with_soft_targets(contrast=ContrastiveTerm(POOLED, weight=17.0)),  # CRD; 17 is the authors' 0.8
 }
