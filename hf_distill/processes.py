@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 
 def from_all_processes(rows: Tensor) -> Tensor:
@@ -19,7 +19,7 @@ def from_all_processes(rows: Tensor) -> Tensor:
         tensor([1, 2])
     """
     rows = rows.detach()
-    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
+    if not _are_several():
         return rows
     size = torch.tensor([len(rows)], device=rows.device)
     sizes = [torch.empty_like(size) for _ in range(distributed.get_world_size())]
@@ -30,3 +30,19 @@ def from_all_processes(rows: Tensor) -> Tensor:
     parts = [torch.empty_like(padded) for _ in counts]
     distributed.all_gather(parts, padded)
     return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give all processes the first one's buffers, which are what it saves.
+
+    ``DistributedDataParallel`` does so at the begin of each step, so that after the last one each process has the
+    running statistics of batch normalisation of its own batch.
+    """
+    if _are_several():
+        with torch.no_grad():
+            for buffer in model.buffers():
+                distributed.broadcast(buffer, src=0)
+
+
+def _are_several() -> bool:
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1

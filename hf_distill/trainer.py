@@ -26,6 +26,7 @@ from hf_distill.image_views import stored_rows
 from hf_distill.labels import SINGLE_LABEL, check_class_labels, has_labels, problem_type
 from hf_distill.losses import LabelLoss
 from hf_distill.objective import Objective
+from hf_distill.processes import share_buffers
 from hf_distill.randomness import isolated_randomness
 from hf_distill.teachers import Teacher, as_teacher
 from hf_distill.training_args import DistillationTrainingArguments, check_settings
@@ -214,6 +215,7 @@ class DistillationTrainer(AdaptingTrainer):
         self, dataloader: DataLoader[Any], description: str, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
     ) -> EvalLoopOutput:
         """As in ``Trainer``; the loss is the mean over the labelled examples, or over all where none has a label."""
+        share_buffers(self.model)
         self._evaluated = EvaluationLoss(self.args.device)
         output = super().evaluation_loop(dataloader, description, *args, metric_key_prefix=metric_key_prefix, **kwargs)
         loss = self._evaluated.mean(self.accelerator)
@@ -264,7 +266,9 @@ class DistillationTrainer(AdaptingTrainer):
         if last:
             self.warn_of_changes(last)
         self.score_teachers()
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+        output: TrainOutput = super().train(resume_from_checkpoint, *args, **kwargs)
+        share_buffers(self.model)
+        return output
 
 
 def _logits(outputs: Any) -> Tensor:

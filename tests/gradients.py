@@ -137,6 +137,28 @@ def weights_after(folder: Path, kill_at: int | None = None, resume: bool = False
     return {name: value.clone() for name, value in student.state_dict().items()}
 
 
+def batch_statistics(folder: Path) -> dict[str, Tensor]:
+    """What batch normalisation knows on each of the processes: in the evaluation after an epoch, and in the end."""
+    student, seen = tiny.vgg(batch_norm=True), []
+
+    class See(TrainerCallback):
+        def on_evaluate(self, *_: Any, **__: Any) -> None:
+            seen.append(next(student.buffers()).clone())
+
+    args = tiny.arguments(folder, num_train_epochs=2, eval_strategy="epoch")
+    rows, teacher = tiny.dataset("vgg"), tiny.vgg(seed=1)
+    trainer = DistillationTrainer(
+        student, args, train_dataset=rows, eval_dataset=rows, teacher_model=teacher, callbacks=[See()]
+    )
+    trainer.train()
+    found = {}
+    for name, mine in {"evaluated": seen[0], "trained": next(student.buffers())}.items():
+        both = [torch.empty_like(mine) for _ in range(2)]
+        torch.distributed.all_gather(both, mine)
+        found[name] = torch.stack(both)
+    return found
+
+
 if __name__ == "__main__":
     everything = {}
     for case in CASES:
@@ -145,4 +167,5 @@ if __name__ == "__main__":
     everything |= {f"whole/{key}": value for key, value in weights_after(shared / "whole").items()}
     weights_after(shared / "killed", kill_at=4)
     everything |= {f"resumed/{key}": value for key, value in weights_after(shared / "killed", resume=True).items()}
+    everything |= {f"statistics/{key}": value for key, value in batch_statistics(shared / "statistics").items()}
     two_processes.store(everything, sys.argv[1])

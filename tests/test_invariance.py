@@ -40,6 +40,13 @@ def test_two_processes_give_the_same_gradients_and_logs(
     assert_same(found, gradients.expected(*case))
 
 
+@pytest.mark.parametrize("when", ["evaluated", "trained"])
+def test_two_processes_have_the_same_running_statistics(when: str, two_processes: dict[str, Tensor]) -> None:
+    first, second = two_processes[f"statistics/{when}"]
+    assert first.abs().sum() > 0
+    assert torch.equal(first, second)
+
+
 def test_two_processes_resume_in_the_middle_of_an_epoch_to_the_same_bits(two_processes: dict[str, Tensor]) -> None:
     whole, resumed = (
         {key.removeprefix(kind): value for key, value in two_processes.items() if key.startswith(kind)}
