@@ -65,6 +65,39 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
+class Sometimes:
+    """A policy for some of the images, so that a batch holds strong views and weak ones, which only cropping makes.
+
+    Args:
+        policy: As in :class:`Augmentation`.
+        share: Of the images that it is for, > 0 and <= 1, drawn for each image from torch's global generator.
+
+    Raises:
+        ValueError: ``share`` is out of its range.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> Sometimes(lambda images: 1 - images, share=0.5)(torch.zeros(4, 1, 1, 1)).flatten()
+        tensor([1., 0., 1., 1.])
+    """
+
+    policy: Callable[[Tensor], Tensor]
+    share: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share must be > 0 and <= 1, got {self.share}.")
+
+    def __call__(self, images: Tensor) -> Tensor:
+        chosen = torch.rand(len(images)) < self.share
+        if not chosen.any():
+            return images
+        made = images.clone()
+        made[chosen] = self.policy(images[chosen])
+        return made
+
+
+@dataclass(frozen=True)
 class ImageTransform:
     """Stored pixels to what a model reads, a batch at a time: for ``Views``, and for ``Dataset.with_transform``.
 

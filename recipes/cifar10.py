@@ -46,7 +46,7 @@ from hf_distill import (
     warmup,
     with_example_ids,
 )
-from hf_distill.augmentation import Augmentation
+from hf_distill.augmentation import Augmentation, Sometimes
 from hf_distill.losses import (
     AttentionTransferLoss,
     DecoupledSoftTargetLoss,
@@ -170,6 +170,7 @@ class RecipeArguments:
             "choices": ["none", "rand", "trivial"],
         },
     )
+    strong_share: float = field(default=1.0, metadata={"help": "Share of the training images that --policy changes."})
     mixup: float = field(default=0.0, metadata={"help": "Parameter of mixup; 0 for none."})
     cutmix: float = field(default=0.0, metadata={"help": "Parameter of CutMix; 0 for none."})
     views: int = field(
@@ -256,7 +257,7 @@ PRESETS = {
 }
 
 
-def find_policy(name: str) -> Callable[[Tensor], Tensor] | None:
+def find_policy(name: str, share: float = 1.0) -> Callable[[Tensor], Tensor] | None:
     """What --policy names, from kornia, which works without torchvision."""
     if name == "none":
         return None
@@ -265,7 +266,7 @@ def find_policy(name: str) -> Callable[[Tensor], Tensor] | None:
     except ImportError as error:
         raise ValueError(f"--policy {name} needs kornia: pip install kornia") from error
     made: Callable[[Tensor], Tensor] = TrivialAugment() if name == "trivial" else RandAugment(n=2, m=10)
-    return made
+    return made if share == 1.0 else Sometimes(made, share)
 
 
 def with_method(args: DistillationTrainingArguments, method: str) -> tuple[DistillationTrainingArguments, Objective]:
@@ -278,7 +279,7 @@ def main() -> None:
     output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
     shared = Path(recipe.shared_dir or output)
     args, objective = with_method(args, recipe.method)
-    policy = find_policy(recipe.policy)
+    policy = find_policy(recipe.policy, recipe.strong_share)
     augmentation = Augmentation(recipe.padding, recipe.flip, policy, recipe.mixup, recipe.cutmix)
     for flag, model in (("--teacher", recipe.teacher), ("--student", recipe.student)):
         check_image_model(model, flag, NEW_MODELS)

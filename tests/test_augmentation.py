@@ -15,7 +15,8 @@ from torch import Tensor
 from transformers import TrainerCallback, set_seed
 
 from hf_distill import DistillationTrainer
-from hf_distill.augmentation import Augmentation, ImageTransform, crop_and_flip, mix, shares_of_classes
+from hf_distill.augmentation import Augmentation, ImageTransform, Sometimes, crop_and_flip, mix, shares_of_classes
+from hf_distill.image_views import Views
 
 SHAPE = (3, 8, 8)
 HALVES = (0.5, 0.5, 0.5)
@@ -204,3 +205,31 @@ def test_a_teacher_is_scored_on_mixed_images_by_their_larger_share(tmp_path: Pat
     args = tiny.arguments(tmp_path, teacher_score_examples=60, max_steps=1)
     with pytest.raises(ValueError, match=r"where guessing gives 0\.333"):
         DistillationTrainer(student, args, teacher_model=tiny.vgg(seed=1), train_dataset=rows).train()
+
+
+def test_a_share_of_the_views_is_strong_and_the_others_are_as_without_a_policy() -> None:
+    strong = Augmentation(policy=Sometimes(invert, share=0.25))
+    rows = pictures(400)
+
+    def shown(augmentation: Augmentation, view: int = 0) -> Tensor:
+        views = Views(rows, transform(augmentation), seed=0)
+        views.set_epoch(view)
+        return torch.stack([row["pixel_values"] for row in views.__getitems__(range(400))])
+
+    weak, mixed = shown(Augmentation()), shown(strong)
+    inverted = torch.isclose(mixed, -weak, atol=1e-6).flatten(1).all(dim=1)
+    unchanged = torch.isclose(mixed, weak, atol=1e-6).flatten(1).all(dim=1)
+    assert bool((inverted ^ unchanged).all())
+    assert 70 <= int(inverted.sum()) <= 130, "100 +- 3.5 standard errors"
+    later = torch.isclose(shown(strong, 1), -shown(Augmentation(), 1), atol=1e-6).flatten(1).all(dim=1)
+    assert not torch.equal(later, inverted), "each view of an image draws for itself"
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.1, float("nan")])
+def test_a_share_that_is_none(share: float) -> None:
+    with pytest.raises(ValueError, match="share must be > 0 and <= 1"):
+        Sometimes(invert, share)
+
+
+def invert(images: Tensor) -> Tensor:
+    return 1 - images
