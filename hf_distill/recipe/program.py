@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 
@@ -17,7 +18,8 @@ def run(main: Callable[[], None]) -> None:
     ``--log_level debug`` shows the traceback all the same.
     """
     logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
-    logging.getLogger("hf_distill").setLevel(logging.INFO)
+    first = os.environ.get("RANK", "0") == "0"  # the others would only say the same again
+    logging.getLogger("hf_distill").setLevel(logging.INFO if first else logging.WARNING)
     transformers.logging.set_verbosity_warning()
     try:
         main()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 
@@ -31,3 +33,14 @@ def test_a_mistake_waits_for_nobody(done: list[str], capsys: pytest.CaptureFixtu
         run(main)
     assert (stop.value.code, done) == (2, [])
     assert capsys.readouterr().err == "error: no such thing\n"
+
+
+@pytest.mark.parametrize(("rank", "level"), [(None, logging.INFO), ("0", logging.INFO), ("1", logging.WARNING)])
+def test_one_of_several_processes_tells_how_it_goes(
+    rank: str | None, level: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("RANK", rank)
+    run(lambda: None)
+    assert logging.getLogger("hf_distill").level == level
