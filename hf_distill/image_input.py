@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 MODES = ("bilinear", "bicubic")
-"""Pillow's ways to resize that PyTorch has too. The result is the same but for the rounding to bytes, and for pixels near
-black or white where bicubic goes beyond them on the way."""
+"""Pillow's ways to resize that PyTorch has too. The result is the same but for the rounding to bytes, and but for where
+bicubic goes beyond black or white on the way."""
 
 
 @dataclass(frozen=True)

@@ -171,8 +171,7 @@ def load_classifier(name: str, dtype: torch.dtype | None = None, trust_remote_co
             f"There is no model {name!r}: it is neither a folder with a config.json nor could it be fetched from the "
             "Hub. Check the spelling, the network, and for a private model your login (`hf auth login`)."
         ) from error
-    image = type(config) in AutoModelForImageClassification._model_mapping
-    auto = AutoModelForImageClassification if image else AutoModelForSequenceClassification
+    auto = AutoModelForImageClassification if reads_images(config) else AutoModelForSequenceClassification
     model, info = auto.from_pretrained(
         name,
         dtype="auto" if dtype is None else dtype,
@@ -186,6 +185,11 @@ def load_classifier(name: str, dtype: torch.dtype | None = None, trust_remote_co
             "...), or name a model that is fine-tuned already."
         )
     return model
+
+
+def reads_images(config: PreTrainedConfig) -> bool:
+    """Whether a classifier with this config is one of images."""
+    return type(config) in AutoModelForImageClassification._model_mapping
 
 
 def find_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase | None:
