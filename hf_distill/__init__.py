@@ -21,7 +21,15 @@ from hf_distill.report import DistillationReport
 from hf_distill.review_term import ReviewTerm
 from hf_distill.schedules import Schedule, constant, cosine, linear, warmup
 from hf_distill.student import student_from_teacher
-from hf_distill.teachers import ColumnTeacher, EnsembleTeacher, ModelTeacher, Teacher, load_classifier, public_name
+from hf_distill.teachers import (
+    ColumnTeacher,
+    EnsembleTeacher,
+    ImageTeacher,
+    ModelTeacher,
+    Teacher,
+    load_classifier,
+    public_name,
+)
 from hf_distill.trainer import DistillationTrainer
 from hf_distill.training_args import DistillationTrainingArguments
 from hf_distill.views import ModelView, StepView
@@ -36,6 +44,7 @@ __all__ = [
     "DistillationTrainingArguments",
     "EnsembleTeacher",
     "FeatureTerm",
+    "ImageTeacher",
     "LabelTerm",
     "LogitTerm",
     "ModelTeacher",

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoImageProcessor, PreTrainedTokenizerBase
 from hf_distill.evaluation import predict
 from hf_distill.labels import MULTI_LABEL, REGRESSION
 from hf_distill.onnx_classifier import OnnxClassifier
-from hf_distill.teachers.model import find_tokenizer, load_classifier
+from hf_distill.teachers.model import find_tokenizer, load_classifier, reads_images
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model")
 INPUT = "input"
@@ -87,7 +87,7 @@ class Predictor:
         """
         model = load_classifier(str(folder)).to(device or "cpu") if onnx is None else OnnxClassifier(onnx)
         config = AutoConfig.from_pretrained(folder) if onnx is not None else model.config
-        prepares = _processing_class(str(folder), is_image=hasattr(config, "num_channels"))
+        prepares = _processing_class(str(folder), is_image=hasattr(config, "num_channels") or reads_images(config))
         longest = min(
             getattr(prepares, "model_max_length", 512), getattr(config, "max_position_embeddings", None) or 512
         )

@@ -7,8 +7,9 @@
 In order: train the teacher, unless it knows these classes already; train a student and its control (the same student,
 steps and seed, without the teacher) for each seed; compare all three on validation and test; save the first seed's
 student with its report, plots and model card in --output_dir. A teacher that was trained on other classes keeps its
-body and gets a new head. What was finished is not done again when the same command is run again, and a training that
-was killed goes on from its last checkpoint.
+body and gets a new head; one that was trained on images of another size or normalisation gets its own, made of the
+student's. What was finished is not done again when the same command is run again, and a training that was killed goes
+on from its last checkpoint.
 
 Teacher and student see the same random view of each image. There is a new one in each epoch, so the teacher answers
 live; with --views N there are N of each image, the same for all seeds, and it is asked once about each. The learning
@@ -22,7 +23,7 @@ full has not been run here.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -36,13 +37,11 @@ from hf_distill import (
     FeatureTerm,
     LabelTerm,
     LogitTerm,
-    ModelTeacher,
     Objective,
     Pair,
     ReviewTerm,
     Term,
     VGGConfig,
-    public_name,
     warmup,
     with_example_ids,
 )
@@ -66,6 +65,7 @@ from hf_distill.recipe import (
     check_image_model,
     check_objective,
     hardware_defaults,
+    live_image_teacher,
     load_images,
     new_image_classifier,
     origin_of_student,
@@ -135,7 +135,7 @@ features are for two VGGs."""
 class RecipeArguments:
     """The flags of this recipe."""
 
-    dataset: str = field(
+    dataset: str | None = field(
         default="uoft-cs/cifar10",
         metadata={
             "help": "Hub name (name:config where there are several), folder or file of Parquet, or folder of images."
@@ -274,8 +274,11 @@ def with_method(args: DistillationTrainingArguments, method: str) -> tuple[Disti
     return replace(args, **without_teacher()), METHODS[method](args.temperature, args.distillation_weight)
 
 
-def main() -> None:
-    recipe, args = parse([RecipeArguments, DistillationTrainingArguments], PRESETS, description=__doc__)
+def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __doc__) -> None:
+    """The recipe, also for others that only differ in what they set."""
+    recipe, args = parse([RecipeArguments, DistillationTrainingArguments], presets, description=description)
+    if recipe.dataset is None:
+        raise ValueError("Say which images: --dataset PATH, of a folder with a folder of images for each class.")
     output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
     shared = Path(recipe.shared_dir or output)
     args, objective = with_method(args, recipe.method)
@@ -295,7 +298,7 @@ def main() -> None:
             skip_corrupt=recipe.skip_corrupt,
         )
     check_objective(objective, len(data.classes), mixed_labels=bool(recipe.mixup or recipe.cutmix))
-    images = prepare_images(data, augmentation, recipe.teacher, NEW_MODELS, recipe.views or None)
+    images = prepare_images(data, augmentation, recipe.teacher, recipe.student, NEW_MODELS, recipe.views or None)
     kept = {path for path in recipe.keep_features.split(",") if path}
     rows = with_example_ids(images.train) if objective.needs_example_ids else images.train
 
@@ -308,10 +311,8 @@ def main() -> None:
         seed=seeds[0],
     )
     teacher = trained_image_teacher(recipe.teacher, data, images, tuning, NEW_MODELS)
-    live = ModelTeacher(teacher)
-    live.name = public_name(recipe.teacher.removeprefix("config:"))
     answers = asked_once(
-        live,
+        live_image_teacher(teacher, recipe.teacher, images),
         rows,
         args,
         collator=channels_last_collator,
@@ -331,7 +332,7 @@ def main() -> None:
         processing_class=images.processor,
         collator=channels_last_collator,
         about={"student": recipe.student, "images": str(images.train.transform)},
-        about_teacher={"teacher": weights_fingerprint(teacher)},
+        about_teacher={"teacher": weights_fingerprint(teacher), **images.about_teacher},
         control_folder=shared,
     )
     report = report_results(
@@ -340,6 +341,7 @@ def main() -> None:
         teacher,
         images.evaluation,
         channels_last_collator,
+        teacher_collator=images.teacher_collator,
         dataset=recipe.dataset or "handwritten digits of scikit-learn",
         origin=origin_of_student(f"config:{recipe.student}" if recipe.student in NEW_MODELS else recipe.student),
         card={},

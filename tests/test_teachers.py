@@ -9,9 +9,10 @@ import tiny
 import torch
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertModel, DataCollatorWithPadding, PreTrainedTokenizerFast
+from transformers import BertModel, DataCollatorWithPadding, PreTrainedTokenizerFast, TimmWrapperConfig
 
 from hf_distill import ColumnTeacher, DistillationTrainer, EnsembleTeacher, ModelTeacher, load_classifier
+from hf_distill.teachers.model import reads_images
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "bad", "film", "good", "plot", "the"]
 
@@ -112,6 +113,12 @@ def test_a_model_that_is_not_there_or_has_no_head_is_an_error(tmp_path: Path) ->
 def test_an_image_teacher_is_loaded_as_one(tmp_path: Path) -> None:
     tiny.vit().save_pretrained(tmp_path)
     assert type(load_classifier(str(tmp_path))).__name__ == "ViTForImageClassification"
+
+
+def test_a_model_of_timm_is_known_as_one_of_images_though_its_config_names_no_channels() -> None:
+    assert reads_images(TimmWrapperConfig())
+    assert not hasattr(TimmWrapperConfig(), "num_channels")
+    assert not reads_images(tiny.bert().config)
 
 
 # ---- A column ----

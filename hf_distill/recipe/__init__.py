@@ -29,6 +29,7 @@ from hf_distill.recipe.tokens import padding_collator, tokenize
 from hf_distill.recipe.vision import (
     PreparedImages,
     check_image_model,
+    live_image_teacher,
     new_image_classifier,
     prepare_images,
     trained_image_teacher,
@@ -51,6 +52,7 @@ __all__ = [
     "grouping_by_length",
     "hardware_defaults",
     "hub_reachable",
+    "live_image_teacher",
     "live_teacher",
     "load_images",
     "load_splits",

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from datasets import Dataset
+from torch import Tensor
 from transformers import (
     AutoConfig,
-    AutoImageProcessor,
     AutoModelForImageClassification,
     BaseImageProcessor,
     PreTrainedConfig,
@@ -21,8 +21,12 @@ from transformers import (
 )
 
 from hf_distill.augmentation import Augmentation
+from hf_distill.image_check import check_readable
+from hf_distill.image_input import ConvertingCollator, ImageConversion
+from hf_distill.image_processors import find_image_processor, image_conversion, read_processor
 from hf_distill.image_views import Views
 from hf_distill.labels import SINGLE_LABEL
+from hf_distill.randomness import isolated_randomness
 from hf_distill.recipe.images import ImageData, channels_last_collator, image_processor
 from hf_distill.recipe.models import (
     NEW,
@@ -34,7 +38,7 @@ from hf_distill.recipe.models import (
     warn_of_unnamed_classes,
 )
 from hf_distill.recipe.runs import train_run
-from hf_distill.teachers import load_classifier
+from hf_distill.teachers import ImageTeacher, ModelTeacher, load_classifier, public_name
 from hf_distill.training_args import DistillationTrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -45,39 +49,78 @@ NewModels: TypeAlias = Mapping[str, Callable[..., PreTrainedConfig]]
 
 @dataclass(frozen=True)
 class PreparedImages:
-    """An image data set as the models read it, teacher and student alike.
+    """An image data set as the student reads it, and what the teacher makes of that.
 
     Args:
         train: All training rows in random views; ``labels`` is ``-100`` where there is none.
         labelled: Those of them that have a label.
         evaluation: The labelled rows of validation and test, as they are.
-        processor: Makes the same of a picture; to be saved with the models.
+        processor: Makes the same of a picture; to be saved with the student.
+        teacher_processor: The teacher's own; ``None`` where it reads what the student reads.
+        conversion: From the student's images to the teacher's, likewise.
     """
 
     train: Views
     labelled: Views
     evaluation: dict[str, Dataset]
     processor: BaseImageProcessor
+    teacher_processor: BaseImageProcessor | None = None
+    conversion: ImageConversion | None = None
+
+    @property
+    def teacher_collator(self) -> Callable[[list[Any]], dict[str, Any]]:
+        """Batches for the teacher alone."""
+        known = self.conversion
+        return channels_last_collator if known is None else ConvertingCollator(channels_last_collator, known)
+
+    @property
+    def about_teacher(self) -> dict[str, str]:
+        """What a training depends on besides, where the teacher has its own images."""
+        return {} if self.conversion is None else {"teacher_images": str(self.conversion)}
 
 
 def prepare_images(
-    data: ImageData, augmentation: Augmentation, teacher: str, new: NewModels, views: int | None = None
+    data: ImageData, augmentation: Augmentation, teacher: str, student: str, new: NewModels, views: int | None = None
 ) -> PreparedImages:
-    """Normalised images: as the teacher was trained, or by the statistics of the training split.
+    """Images normalised as the student was trained, or by the statistics of the training split where it is new.
 
     Args:
         data: What to read.
         augmentation: For the training rows.
-        teacher: A checkpoint, or the name of a new model.
+        teacher: A checkpoint, or the name of a new model. Where an image processor was saved with it that makes other
+            images, it gets its own.
+        student: The same. Of its image processor the normalisation counts; the size is that of the data.
         new: The names of new models.
         views: How many views of each training image there are; a new one in each epoch if left out.
+
+    Raises:
+        ValueError: one of the models cannot read its images, or the teacher's processor makes them in unknown ways.
     """
-    mean, std = _normalization(teacher, new, data.shape[0]) or data.channel_statistics()
+    _, height, width = data.shape
+    saved = _saved_processor(student, new)
+    mean, std = (saved and _normalization(saved, data.shape[0])) or data.channel_statistics()
+    if saved is not None and (size := read_processor(saved).output_size(height, width)) != (height, width):
+        logger.warning(
+            "The student %s was trained on images of %d x %d pixels and reads %d x %d here; --image_size changes that.",
+            student, *size, height, width,
+        )  # fmt: skip
+    processor = image_processor(height, mean, std)
+    own = _saved_processor(teacher, new)
+    conversion = None if own is None else image_conversion(processor, own)
+    if conversion is not None and not conversion.changes(height, width):
+        own = conversion = None
+    kind = "grey" if data.shape[0] == 1 else "coloured"
+    cure = f"Set --image_size to the size that it was made for, and choose one for {kind} images."
+    _check_reader(student, "--student", new, data.shape, cure)
+    cure = f"Save the image processor that it was trained with beside it, and choose one for {kind} images."
+    _check_reader(teacher, "--teacher", new, data.shape, cure, conversion)
     return PreparedImages(
         train=data.views(data.splits["train"], mean, std, augmentation, views),
         labelled=data.views(data.labelled("train"), mean, std, augmentation, views),
         evaluation={split: data.read(rows, mean, std) for split, rows in data.evaluation().items()},
-        processor=image_processor(data.shape[1], mean, std),
+        processor=processor,
+        teacher_processor=own,
+        conversion=conversion,
     )
 
 
@@ -109,7 +152,7 @@ def trained_image_teacher(
     """A teacher that knows these classes. One that does not is trained first, in ``args.output_dir``.
 
     A checkpoint for other classes keeps its body and gets a new head. The teacher sees new views in each epoch, however
-    many its students get.
+    many its students get; as its own image processor shows them, which is saved with it again.
 
     Args:
         name: A name of a new model, a name on the Hub or a folder.
@@ -130,11 +173,25 @@ def trained_image_teacher(
         args,
         Views(images.labelled.rows, images.labelled.transform, args.seed),
         images.evaluation.get("validation"),
-        processing_class=images.processor,
-        collator=channels_last_collator,
-        about={"model": name, "images": str(images.labelled.transform)},
+        processing_class=images.teacher_processor or images.processor,
+        collator=images.teacher_collator,
+        about={"model": name, "images": str(images.labelled.transform), **images.about_teacher},
     )
     return trainer.model
+
+
+def live_image_teacher(model: PreTrainedModel, name: str, images: PreparedImages) -> ModelTeacher:
+    """A trained model as the teacher of a student.
+
+    Args:
+        model: The model.
+        name: What logs and card call it.
+        images: As the student reads them, and what makes the teacher's of them.
+    """
+    own = images.teacher_processor
+    teacher = ModelTeacher(model) if own is None else ImageTeacher(model, images.processor, own)
+    teacher.name = public_name(name.removeprefix(NEW))
+    return teacher
 
 
 def knows_classes(name: str, classes: Sequence[str]) -> bool:
@@ -160,15 +217,27 @@ def check_image_model(name: str, flag: str, new: NewModels) -> None:
     check_model(name, flag)
 
 
-def _normalization(teacher: str, new: NewModels, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """What the processor saved with the teacher does to each channel; ``None`` where there is none that fits."""
-    if teacher in new or teacher.startswith(NEW):
-        return None
-    try:
-        processor: Any = AutoImageProcessor.from_pretrained(teacher)
-    except (OSError, ValueError):
-        return None
-    mean, std = getattr(processor, "image_mean", None), getattr(processor, "image_std", None)
-    if not getattr(processor, "do_normalize", False) or mean is None or std is None or len(mean) != channels:
-        return None
-    return tuple(mean), tuple(std)
+def _saved_processor(name: str, new: NewModels) -> BaseImageProcessor | None:
+    """The image processor saved with a checkpoint; ``None`` for a new model."""
+    return None if name in new or name.startswith(NEW) else find_image_processor(name)
+
+
+def _normalization(processor: Any, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """What an image processor does to each channel; ``None`` where that does not fit."""
+    known = read_processor(processor)
+    fits = getattr(processor, "do_normalize", True) and len(known.mean) == channels
+    return (known.mean, known.std) if fits else None
+
+
+def _check_reader(
+    name: str, flag: str, new: NewModels, shape: tuple[int, ...], cure: str, conversion: ImageConversion | None = None
+) -> None:
+    """Raise, before anything takes long, where a model cannot read its images."""
+    config = new[name](num_channels=shape[0]) if name in new else AutoConfig.from_pretrained(name.removeprefix(NEW))
+    with isolated_randomness():
+        model = AutoModelForImageClassification.from_config(config).eval()
+
+    def read(pixel_values: Tensor) -> Any:
+        return model(pixel_values=conversion(pixel_values) if conversion else pixel_values)
+
+    check_readable(model, shape, f"{flag} {name}", cure, read)

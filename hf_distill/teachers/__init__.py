@@ -7,11 +7,13 @@ columns of the dataset it must see for that.
 from hf_distill.teachers.base import Teacher
 from hf_distill.teachers.column import ColumnTeacher
 from hf_distill.teachers.ensemble import EnsembleTeacher
+from hf_distill.teachers.image import ImageTeacher
 from hf_distill.teachers.model import ModelTeacher, as_teacher, load_classifier, public_name
 
 __all__ = [
     "ColumnTeacher",
     "EnsembleTeacher",
+    "ImageTeacher",
     "ModelTeacher",
     "Teacher",
     "as_teacher",

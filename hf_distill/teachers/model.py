@@ -8,20 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    BaseImageProcessor,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from hf_distill.fingerprints import config_fingerprint, tokenizer_fingerprint, weights_fingerprint
+from hf_distill.image_check import check_readable, shape_of_images
+from hf_distill.image_processors import find_image_processor
 from hf_distill.labels import label_names
 from hf_distill.teachers.base import Teacher
+from hf_distill.teachers.normalization import check_normalization
 from hf_distill.teachers.vocabulary import check_vocabulary, words_fingerprint
 from hf_distill.views import ModelView
 
@@ -35,7 +39,8 @@ class ModelTeacher(Teacher):
     Args:
         model: The model, a name on the Hub, or a folder.
         processing_class: The teacher's own tokenizer, where it differs from the student's: each example is then
-            tokenized again from its text. Pass the student's tokenizer to say that the two are the same.
+            tokenized again from its text. Pass the student's tokenizer or image processor to say that the two are
+            the same. For images of another size or normalisation see :class:`ImageTeacher`.
         text_columns: The one or two columns that hold the text, for a teacher with its own tokenizer.
         dtype: Precision in which a model given by name is loaded; as it was saved if left out.
         trust_remote_code: Run code that comes with a model given by name.
@@ -45,20 +50,28 @@ class ModelTeacher(Teacher):
         FileNotFoundError: there is no such model.
     """
 
+    _cure = (
+        "ImageTeacher(model, student=PROCESSOR) shows it the student's images at its own size and normalisation. Where "
+        "one of the two reads grey images and the other coloured ones, take another teacher."
+    )
+
     def __init__(
         self,
         model: PreTrainedModel | str | Path,
-        processing_class: PreTrainedTokenizerBase | None = None,
+        processing_class: PreTrainedTokenizerBase | BaseImageProcessor | None = None,
         text_columns: Sequence[str] = (),
         dtype: torch.dtype | None = None,
         trust_remote_code: bool = False,
     ) -> None:
+        own: Any = processing_class
         if isinstance(model, (str, Path)):
             self.model = load_classifier(str(model), dtype, trust_remote_code)
-            self.tokenizer = processing_class or find_tokenizer(str(model), trust_remote_code)
+            find = find_image_processor if "pixel_values" in _inputs(self.model) else find_tokenizer
+            own = own or find(str(model), trust_remote_code)
         else:
             self.model = model
-            self.tokenizer = processing_class
+        self.image_processor = own if isinstance(own, BaseImageProcessor) else None
+        self.tokenizer = None if isinstance(own, BaseImageProcessor) else own
         if isinstance(text_columns, str):
             raise ValueError(f"text_columns must be a list, got {text_columns!r}: text_columns=[{text_columns!r}].")
         if text_columns and self.tokenizer is None:
@@ -69,7 +82,7 @@ class ModelTeacher(Teacher):
         self.classes = label_names(self.model.config) or self.model.config.num_labels
         self.text_columns = tuple(text_columns)
         self.raw_columns = frozenset(text_columns)
-        self._inputs = frozenset(signature(self.model.forward).parameters) - {"labels"}
+        self._inputs = _inputs(self.model)
         self.shared_columns = frozenset() if text_columns else self._inputs
         self.own_tokens = bool(text_columns)
         self._vouched_for = processing_class is not None
@@ -77,6 +90,8 @@ class ModelTeacher(Teacher):
     def __call__(self, inputs: Mapping[str, Any]) -> ModelView:
         readable = inputs[ENCODED] if self.text_columns else inputs
         known = {name: value for name, value in readable.items() if name in self._inputs}
+        if "pixel_values" in known:
+            known["pixel_values"] = known["pixel_values"].to(self.model.dtype)
         self.model.eval()
         with torch.no_grad():
             output = self.model(**known)
@@ -115,6 +130,21 @@ class ModelTeacher(Teacher):
 
     def check_student(self, config: PreTrainedConfig, processing_class: object) -> None:
         check_vocabulary(self.name, self.vocabulary(), config, processing_class)
+        if self.image_processor is not None and not self._vouched_for:
+            check_normalization(self.name, self.image_processor, processing_class)
+
+    def check_dataset(self, dataset: object) -> None:
+        super().check_dataset(dataset)
+        shape = shape_of_images(dataset) if "pixel_values" in self._inputs else None
+        if shape is not None:
+            check_readable(self.model, shape, f"Teacher {self.name!r}", self._cure, self._read)
+
+    def _read(self, pixel_values: Tensor) -> ModelView:
+        return self({"pixel_values": pixel_values})
+
+
+def _inputs(model: PreTrainedModel) -> frozenset[str]:
+    return frozenset(signature(model.forward).parameters) - {"labels"}
 
 
 def as_teacher(teacher: PreTrainedModel | str | Path | Teacher, dtype: torch.dtype | None = None) -> Teacher:
@@ -141,8 +171,7 @@ def load_classifier(name: str, dtype: torch.dtype | None = None, trust_remote_co
             f"There is no model {name!r}: it is neither a folder with a config.json nor could it be fetched from the "
             "Hub. Check the spelling, the network, and for a private model your login (`hf auth login`)."
         ) from error
-    image = type(config) in AutoModelForImageClassification._model_mapping
-    auto = AutoModelForImageClassification if image else AutoModelForSequenceClassification
+    auto = AutoModelForImageClassification if reads_images(config) else AutoModelForSequenceClassification
     model, info = auto.from_pretrained(
         name,
         dtype="auto" if dtype is None else dtype,
@@ -156,6 +185,11 @@ def load_classifier(name: str, dtype: torch.dtype | None = None, trust_remote_co
             "...), or name a model that is fine-tuned already."
         )
     return model
+
+
+def reads_images(config: PreTrainedConfig) -> bool:
+    """Whether a classifier with this config is one of images."""
+    return type(config) in AutoModelForImageClassification._model_mapping
 
 
 def find_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase | None:

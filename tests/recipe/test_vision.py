@@ -5,15 +5,26 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import image_models
 import numpy as np
 import pytest
 import tiny
 import torch
 from datasets import Dataset, DatasetDict
+from PIL import Image
+from transformers import AutoImageProcessor
 
-from hf_distill import VGGConfig
+from hf_distill import ImageTeacher, VGGConfig
 from hf_distill.augmentation import Augmentation
-from hf_distill.recipe import ImageData, check_image_model, new_image_classifier, prepare_images, trained_image_teacher
+from hf_distill.recipe import (
+    ImageData,
+    channels_last_collator,
+    check_image_model,
+    live_image_teacher,
+    new_image_classifier,
+    prepare_images,
+    trained_image_teacher,
+)
 from hf_distill.recipe.images import image_processor
 from hf_distill.recipe.vision import knows_classes
 
@@ -59,7 +70,7 @@ def test_a_teacher_without_class_names_is_taken_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = images()
-    prepared = prepare_images(data, Augmentation(), "small", NEW)
+    prepared = prepare_images(data, Augmentation(), "small", "small", NEW)
     for names, warned in (({0: "LABEL_0", 1: "LABEL_1"}, True), ({0: "dog", 1: "cat"}, False)):
         caplog.clear()
         name = checkpoint(tmp_path / names[0], names)
@@ -84,7 +95,7 @@ def test_who_knows_the_classes(tmp_path: Path, names: dict[int, str], known: boo
 
 def test_a_teacher_is_trained_where_it_is_not_yet(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = images()
-    prepared = prepare_images(data, Augmentation(padding=1), "small", NEW)
+    prepared = prepare_images(data, Augmentation(padding=1), "small", "small", NEW)
     args = tiny.arguments(tmp_path / "_teacher", num_train_epochs=1, learning_rate=0.1)
     start = new_image_classifier("small", CLASSES, 3, args.seed, NEW)
     teacher = trained_image_teacher("small", data, prepared, args, NEW)
@@ -96,33 +107,106 @@ def test_a_teacher_is_trained_where_it_is_not_yet(tmp_path: Path, caplog: pytest
     again = trained_image_teacher("small", data, prepared, args, NEW)
     assert torch.equal(teacher.state_dict()[weight], again.state_dict()[weight])
     assert "finished already" in caplog.text
-    other = prepare_images(data, Augmentation(padding=2), "small", NEW)
+    other = prepare_images(data, Augmentation(padding=2), "small", "small", NEW)
     caplog.clear()
     trained_image_teacher("small", data, other, args, NEW)
     assert "made anew: images was" in caplog.text, "another augmentation is another training"
-    fixed = prepare_images(data, Augmentation(padding=2), "small", NEW, views=3)
+    fixed = prepare_images(data, Augmentation(padding=2), "small", "small", NEW, views=3)
     caplog.clear()
     trained_image_teacher("small", data, fixed, args, NEW)
     assert "finished already" in caplog.text, "how many views the students get is nothing to the teacher"
 
 
-def test_images_are_normalised_by_their_own_statistics_or_as_the_teacher_was_trained(tmp_path: Path) -> None:
+def test_images_are_normalised_by_their_own_statistics_or_as_the_student_was_trained(tmp_path: Path) -> None:
     data = images()
-    own = prepare_images(data, Augmentation(), "small", NEW)
+    own = prepare_images(data, Augmentation(), "small", "small", NEW)
     values = own.evaluation["test"][:]["pixel_values"]
     torch.testing.assert_close(values.mean((0, 2, 3)), torch.zeros(3), atol=1e-3, rtol=0)
     torch.testing.assert_close(values.std((0, 2, 3)), torch.ones(3), atol=1e-2, rtol=0)
     name = checkpoint(tmp_path, {0: "cat", 1: "dog"})
     image_processor(8, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)).save_pretrained(name)
-    known = prepare_images(data, Augmentation(), name, NEW)
+    known = prepare_images(data, Augmentation(), "small", name, NEW)
     assert [*known.processor.image_mean, *known.processor.image_std] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
     pixels = np.frombuffer(b"".join(data.splits["test"]["pixel_values"][:]), np.uint8).reshape(-1, 3, 8, 8) / 255
     expected = (pixels - np.array([0.1, 0.2, 0.3]).reshape(3, 1, 1)) / np.array([0.4, 0.5, 0.6]).reshape(3, 1, 1)
     np.testing.assert_allclose(known.evaluation["test"][:]["pixel_values"].numpy(), expected, atol=1e-5)
 
 
+def own_images(folder: Path, labels: int) -> str:
+    """A ViT for images of 12 x 12 pixels, with its image processor."""
+    image_models.model("vit", 12, labels=labels).save_pretrained(folder)
+    image_models.processor("vit", 12).save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_teacher_of_another_size_is_trained_asked_and_measured_on_images_of_its_own(tmp_path: Path) -> None:
+    data, name = images(), own_images(tmp_path / "vit", labels=3)
+    prepared = prepare_images(data, Augmentation(padding=1), name, "small", NEW)
+    assert prepared.processor.size == {"height": 8, "width": 8}
+    pixels = np.frombuffer(b"".join(data.splits["test"]["pixel_values"][:]), np.uint8).reshape(-1, 3, 8, 8)
+    pictures = [Image.fromarray(image) for image in pixels.transpose(0, 2, 3, 1)]
+    expected = image_models.processor("vit", 12)(pictures, return_tensors="pt")["pixel_values"]
+    rows = [prepared.evaluation["test"][row] for row in range(len(pictures))]
+    made = prepared.teacher_collator(rows)["pixel_values"]
+    assert made.shape == expected.shape
+    assert (made - expected).abs().max() <= 2 / 255 / 0.3, "the rounding of Pillow"
+
+    args = tiny.arguments(tmp_path / "_teacher", num_train_epochs=1)
+    trained = trained_image_teacher(name, data, prepared, args, NEW)
+    assert trained.config.id2label == {0: "cat", 1: "dog"}
+    assert AutoImageProcessor.from_pretrained(args.output_dir).size == {"height": 12, "width": 12}
+    assert "ImageInput(" in (tmp_path / "_teacher" / "_settings.json").read_text()
+    live = live_image_teacher(trained, name, prepared)
+    assert isinstance(live, ImageTeacher)
+    assert live.name == "vit"
+    batch = channels_last_collator(rows)
+    with torch.no_grad():
+        torch.testing.assert_close(live(batch).logits, trained(made).logits)
+
+
+def test_a_teacher_of_the_same_images_has_no_others(tmp_path: Path) -> None:
+    data, name = images(), checkpoint(tmp_path, {0: "cat", 1: "dog"})
+    plain = prepare_images(data, Augmentation(), "small", "small", NEW)
+    plain.processor.save_pretrained(name)
+    prepared = prepare_images(data, Augmentation(), name, "small", NEW)
+    assert prepared.conversion is None
+    assert prepared.teacher_processor is None
+    assert prepared.teacher_collator is channels_last_collator
+    assert prepared.about_teacher == {}
+    assert not isinstance(live_image_teacher(tiny.vgg(), name, prepared), ImageTeacher)
+
+
+def test_the_size_is_that_of_the_data_and_a_student_of_another_one_is_told_of_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = checkpoint(tmp_path, {0: "cat", 1: "dog"})
+    image_processor(8, (0.5,) * 3, (0.5,) * 3).save_pretrained(name)
+    prepare_images(images(), Augmentation(), "small", name, NEW)
+    assert not caplog.text
+    image_processor(16, (0.5,) * 3, (0.5,) * 3).save_pretrained(name)
+    prepared = prepare_images(images(), Augmentation(), "small", name, NEW)
+    assert prepared.processor.size == {"height": 8, "width": 8}
+    assert "was trained on images of 16 x 16 pixels and reads 8 x 8 here; --image_size changes that" in caplog.text
+
+
+def test_a_model_that_cannot_read_the_images_is_found_before_any_training(tmp_path: Path) -> None:
+    name = own_images(tmp_path / "vit", labels=2)
+    with pytest.raises(
+        ValueError, match=r"--student .*vit cannot read images of 8 x 8 .*image_size 12\. Set --image_si"
+    ):
+        prepare_images(images(), Augmentation(), "small", name, NEW)
+    (tmp_path / "vit" / "preprocessor_config.json").unlink()
+    with pytest.raises(
+        ValueError, match=r"--teacher .*vit cannot read images of 8 x 8 .*Save the image processor that"
+    ):
+        prepare_images(images(), Augmentation(), name, "small", NEW)
+    image_models.model("resnet", 8, channels=1).save_pretrained(tmp_path / "grey")
+    with pytest.raises(ValueError, match=r"and 3 channels: .*num_channels 1\..* choose one for coloured images"):
+        prepare_images(images(), Augmentation(), str(tmp_path / "grey"), "small", NEW)
+
+
 def test_only_training_images_are_augmented_and_only_labelled_ones_are_for_a_control() -> None:
-    prepared = prepare_images(images(), Augmentation(padding=2), "small", NEW)
+    prepared = prepare_images(images(), Augmentation(padding=2), "small", "small", NEW)
     assert (len(prepared.train), len(prepared.labelled), len(prepared.evaluation["test"])) == (12, 8, 12)
     plain = prepared.evaluation["test"][:]["pixel_values"]  # the same pictures as the training images
     assert not torch.equal(torch.stack([row["pixel_values"] for row in prepared.train]), plain)

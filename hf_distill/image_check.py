@@ -1,0 +1,55 @@
+"""Can a model read images of this size? Asked once, before any training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.trainer_utils import has_length
+
+from hf_distill.randomness import isolated_randomness
+from hf_distill.redaction import first_line
+
+
+def shape_of_images(dataset: Any) -> tuple[int, ...] | None:
+    """Channels, height and width of the first image; ``None`` where the rows hold none that are ready to be read."""
+    if not (hasattr(dataset, "__getitem__") and has_length(dataset) and len(dataset)):
+        return None
+    with isolated_randomness():
+        row = dataset[0]
+    values = row.get("pixel_values") if isinstance(row, Mapping) else None
+    shape = np.shape(values) if isinstance(values, (list, tuple, np.ndarray, Tensor)) else ()
+    return tuple(shape) if len(shape) == 3 else None
+
+
+def check_readable(model: Any, shape: Sequence[int], name: str, cure: str, read: Callable[[Tensor], Any]) -> None:
+    """Let a model read a black picture.
+
+    Args:
+        model: Whose config says what it was made for.
+        shape: Channels, height and width.
+        name: What the message calls the model.
+        cure: What the message ends with.
+        read: Runs the model on a batch.
+
+    Raises:
+        ValueError: the model cannot read it.
+    """
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    try:
+        with torch.no_grad(), isolated_randomness():
+            read(torch.zeros(1, *shape, device=device))
+    except (ValueError, RuntimeError) as error:
+        made_for = ", ".join(
+            f"{field} {value}"
+            for field in ("num_channels", "image_size")
+            if (value := getattr(model.config, field, None)) is not None
+        )
+        channels, height, width = shape
+        raise ValueError(
+            f"{name} cannot read images of {height} x {width} pixels and {channels} channel{'s' * (channels > 1)}: "
+            f"{first_line(error)}. {f'Its config says {made_for}. ' if made_for else ''}{cure}"
+        ) from error
