@@ -57,10 +57,12 @@ from hf_distill.losses import (
     StandardizedLogits,
 )
 from hf_distill.recipe import (
+    EXPORTS,
     Preset,
     as_image_classification,
     asked_once,
     channels_last_collator,
+    check_export,
     check_image_model,
     check_objective,
     hardware_defaults,
@@ -196,6 +198,13 @@ class RecipeArguments:
     seeds: str = field(
         default="0", metadata={"help": "Seeds with commas between them, each for a student and a control."}
     )
+    export: str = field(
+        default="none",
+        metadata={
+            "help": "Write the student as an ONNX file too, or (int8) as two, and measure both and the teacher's.",
+            "choices": list(EXPORTS),
+        },
+    )
 
 
 SGD = {
@@ -272,6 +281,7 @@ def with_method(args: DistillationTrainingArguments, method: str) -> tuple[Disti
 def main() -> None:
     recipe, args = parse([RecipeArguments, DistillationTrainingArguments], PRESETS, description=__doc__)
     output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
+    check_export(recipe.export)
     shared = Path(recipe.shared_dir or output)
     args, objective = with_method(args, recipe.method)
     policy = find_policy(recipe.policy)
@@ -338,6 +348,7 @@ def main() -> None:
         dataset=recipe.dataset or "handwritten digits of scikit-learn",
         origin=origin_of_student(f"config:{recipe.student}" if recipe.student in NEW_MODELS else recipe.student),
         card={},
+        export=recipe.export,
         push=args.push_to_hub,
     )
     if report is not None:
