@@ -29,7 +29,7 @@ def deployment_cells(deployment: Mapping[str, Any]) -> list[tuple[str, list[str]
                 f"{row['throughput_per_s']:,.0f}",
                 _cell(row["accuracy"], ".3f"),
                 _cell(row["agreement"], ".3f"),
-                _cell(row["max_error"], ".1e"),
+                _cell(row["max_error"], ".2g"),
             ],
         )
         for row in deployment["rows"]
@@ -42,7 +42,8 @@ def deployment_notes(deployment: Mapping[str, Any]) -> list[str]:
     notes = [
         f"In float32, and in int8 where that is said, on the CPU: {machine.get('cpu')}, cores: {machine.get('cores')}, "
         f"threads: {machine.get('threads')}. Latency is the median call with one example; examples/s are of batches "
-        "of 32; as PyTorch: the share of decisions that are the same; largest error: of a logit."
+        "of 32; both are the best of three turns. As PyTorch: the share of decisions that are the same. Largest error: "
+        "of a logit."
     ]
     for row in deployment["rows"]:
         if row.get("within_bound") is not None:

@@ -36,7 +36,7 @@ def test_figures_stand_under_their_heads_within_100_columns() -> None:
     assert [[line[:20].strip(), *(line[:end].split()[-1] for end in ends)] for line in rest[:3]] == [
         ["teacher, PyTorch", "62.5", "5.10", "1,237", "0.859", "–", "–"],
         ["student, PyTorch", "62.5", "5.10", "1,237", "0.859", "–", "–"],
-        ["student, ONNX int8", "15.7", "5.10", "1,237", "0.859", "0.991", "4.2e-01"],
+        ["student, ONNX int8", "15.7", "5.10", "1,237", "0.859", "0.991", "0.42"],
     ]
     assert "A processor, cores: 2, threads: 1" in " ".join(rest)
 
