@@ -16,6 +16,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,17 +24,18 @@ import datasets
 import transformers
 from safetensors import SafetensorError
 
-from hf_distill.export import export_onnx
+from hf_distill.deployment import deployment, deployment_rows, joined
+from hf_distill.deployment_table import deployment_lines
+from hf_distill.export import OnnxExport, export_folder, export_onnx
 from hf_distill.inputs import Inputs, existing, find_images, read_evaluation, read_texts
+from hf_distill.model_card import with_deployment
+from hf_distill.onnx_classifier import ONNX_FILES
 from hf_distill.predictor import Answer, Predictor
 from hf_distill.pushing import push_folder
 from hf_distill.report import DistillationReport
 from hf_distill.report_page import report_page
 
 logger = logging.getLogger(__name__)
-
-ONNX_FILES = {False: "onnx/model.onnx", True: "onnx/model_int8.onnx"}
-"""Where the Hub and its libraries look for ONNX files, without and with int8."""
 
 MADE_UP = 64
 """So many inputs check an export where the user gives none."""
@@ -100,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
     export = command(
         "export",
         _export,
-        "Write the model as an ONNX file, once it answers as PyTorch does.",
+        "Write the model as an ONNX file, once it answers as PyTorch does; what is measured goes into the report.",
         "hf-distill export out/sst2 --data validation.parquet --int8",
     )
     export.add_argument("--format", choices=["onnx"], default="onnx", help="the only one so far")
@@ -111,14 +113,20 @@ def parser() -> argparse.ArgumentParser:
     )
     export.add_argument("--split", help="of the data; default validation, else test, else all of it")
     export.add_argument("--label-column", "--label_column", metavar="NAME", help="found if left out")
-    export.add_argument("--int8", action="store_true", help="weights as 8-bit integers: a quarter of the size")
+    export.add_argument(
+        "--int8", action="store_true", help="a second file with weights as 8-bit integers: a quarter of the size"
+    )
     export.add_argument(
         "--bound", type=float, default=0.01, help="what int8 may lose of accuracy before it is warned of (%(default)s)"
     )
     export.add_argument(
         "--tolerance", type=float, default=1e-4, help="largest difference of a logit without int8 (%(default)s)"
     )
-    export.add_argument("--output", metavar="FILE", help=f"default DIR/{ONNX_FILES[False]} or DIR/{ONNX_FILES[True]}")
+    export.add_argument(
+        "--output",
+        metavar="FILE",
+        help=f"one file, written there and nowhere else; default DIR/{ONNX_FILES[False]}, and DIR/{ONNX_FILES[True]}",
+    )
 
     predict = command(
         "predict",
@@ -194,15 +202,25 @@ def _export(chosen: argparse.Namespace) -> None:
             text_column=chosen.text_column,
             label_column=chosen.label_column,
         )
-    found = export_onnx(
-        predictor.model,
-        chosen.output or folder / ONNX_FILES[chosen.int8],
-        examples=predictor.rows(data.values, data.labels),
-        data_collator=predictor.collate,
-        int8=chosen.int8,
-        tolerance=chosen.tolerance,
-        bound=chosen.bound,
-    )
+    rows = predictor.rows(data.values, data.labels)
+    settings: dict[str, Any] = {
+        **{"examples": rows, "data_collator": predictor.collate, "int8": chosen.int8},
+        **{"tolerance": chosen.tolerance, "bound": chosen.bound},
+    }
+    if chosen.output is not None:
+        _show_export(export_onnx(predictor.model, chosen.output, **settings))
+        return
+    exports = export_folder(predictor.model, folder, **settings)
+    for found in exports:
+        _show_export(found)
+    if chosen.data is not None:
+        measured = deployment_rows(predictor.model, exports, rows, predictor.collate)
+        section = deployment(measured, dataset=chosen.data, split=data.split, examples=len(rows))
+        print("", *deployment_lines(section), sep="\n")
+        _write_down(folder, section)
+
+
+def _show_export(found: OnnxExport) -> None:
     lines = {
         "size, MB": f"{found.size_mb:.1f} (PyTorch {found.pytorch_size_mb:.1f})",
         "largest difference of a logit": f"{found.max_error:.2g}",
@@ -211,6 +229,23 @@ def _export(chosen: argparse.Namespace) -> None:
     if found.accuracy is not None:
         lines["accuracy"] = f"{found.accuracy:.4f} (PyTorch {found.pytorch_accuracy:.4f})"
     print(found.path, *(f"  {name:<31}{value}" for name, value in lines.items()), sep="\n")
+
+
+def _write_down(folder: Path, section: dict[str, Any]) -> None:
+    """Put what was measured into the report and the card of a folder, where it has them."""
+    try:
+        report = DistillationReport.load(folder)
+    except (FileNotFoundError, ValueError):
+        return
+    report = replace(report, deployment=joined(report.deployment, section))
+    report.save(folder)
+    written, card = ["report.json"], folder / "README.md"
+    text = with_deployment(card.read_text(encoding="utf-8"), report.deployment or {}) if card.is_file() else None
+    if text is not None:
+        with _written(str(card)) as file:
+            file.write(text)
+        written.append(card.name)
+    logger.info("Written into %s of %s.", " and ".join(written), folder)
 
 
 def _predict(chosen: argparse.Namespace) -> None:

@@ -44,6 +44,11 @@ def library_versions() -> dict[str, str]:
     return {"python": platform.python_version(), **installed}
 
 
+def deployment_versions() -> dict[str, str]:
+    """The versions that the speed of an ONNX file depends on, and those that wrote it."""
+    return {name: _version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime")}
+
+
 def _cpu_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

@@ -7,9 +7,9 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from hf_distill.evaluation import Predictions, predict, size_mb
 from hf_distill.evaluation.prediction import Collator, model_inputs
 from hf_distill.labels import MULTI_LABEL, REGRESSION
-from hf_distill.onnx_classifier import CLASSES_KEY, OnnxClassifier, needed
+from hf_distill.onnx_classifier import CLASSES_KEY, ONNX_FILES, OnnxClassifier, needed
 from hf_distill.teachers import load_classifier
 
 logger = logging.getLogger(__name__)
@@ -62,6 +62,21 @@ class OnnxExport:
     bound: float | None = None
     within_bound: bool | None = None
 
+    @property
+    def figures_path(self) -> Path:
+        """Beside the file: all of this as JSON, for programs to read."""
+        return figures_path(self.path)
+
+    def save(self) -> None:
+        """Write the figures as JSON. The file is called by its name there, wherever it lies."""
+        figures = {**asdict(self), "path": self.path.name}
+        self.figures_path.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def figures_path(path: Path) -> Path:
+    """Where the figures of an ONNX file lie: ``model.onnx.json`` for ``model.onnx``."""
+    return path.with_name(f"{path.name}.json")
+
 
 def export_onnx(
     model: nn.Module | str | Path,
@@ -83,6 +98,8 @@ def export_onnx(
     ``bound`` at most, or, where no example has a label, decisions may differ on a share of ``bound``. A file that loses
     more is written all the same, with a warning and ``within_bound=False``.
 
+    What was found stands as JSON beside the file, in ``model.onnx.json`` for ``model.onnx``.
+
     Args:
         model: A classifier, one class an input; or its folder, or its name on the Hub. It is left as it is.
         path: The file to write. Folders are made where they are missing.
@@ -98,11 +115,81 @@ def export_onnx(
         ValueError: the model is no single-label classifier, cannot be exported, or answers differently as ONNX; nothing
             is written then.
     """
+    [result] = _exported(model, {int8: Path(path)}, examples, data_collator, tolerance, bound, batch_size)
+    return result
+
+
+def export_folder(
+    model: nn.Module | str | Path,
+    folder: str | Path,
+    *,
+    examples: Any,
+    data_collator: Collator | None = None,
+    int8: bool = False,
+    tolerance: float = 1e-4,
+    bound: float = 0.01,
+    batch_size: int = 32,
+) -> list[OnnxExport]:
+    """Write the ONNX files of a model's folder where the Hub and its libraries look for them.
+
+    ``onnx/model.onnx`` and, with ``int8``, ``onnx/model_int8.onnx``; each as :func:`export_onnx` writes it, whose
+    arguments these are, and the model is traced and asked once for both.
+
+    Args:
+        model: As in :func:`export_onnx`.
+        folder: Where ``onnx/`` goes.
+        examples: As in :func:`export_onnx`, like all that follow but one.
+        data_collator: Makes batches.
+        int8: Whether to write the file with 8-bit weights too.
+        tolerance: Largest difference of a logit in float32.
+        bound: What int8 may lose, a fraction.
+        batch_size: Rows in a full batch.
+    """
+    targets = {kind: Path(folder) / name for kind, name in ONNX_FILES.items() if int8 or not kind}
+    return _exported(model, targets, examples, data_collator, tolerance, bound, batch_size)
+
+
+def remove_exports(folder: str | Path) -> None:
+    """Delete the ONNX files of a folder and their figures, because the model there is about to be another one."""
+    for name in ONNX_FILES.values():
+        for path in (Path(folder) / name, figures_path(Path(folder) / name)):
+            path.unlink(missing_ok=True)
+
+
+def plain_copy(model: nn.Module) -> Any:
+    """The model in float32 on the CPU, in evaluation mode, without the autocast that accelerate puts around it."""
+    plain = copy.deepcopy(model)
+    if "_original_forward" in vars(plain):
+        for name in ("forward", "_original_forward"):
+            vars(plain).pop(name, None)
+    return plain.float().cpu().eval().requires_grad_(False)
+
+
+def check_installed() -> None:
+    """The packages of the extra ``onnx`` are there.
+
+    Raises:
+        ImportError: one is not.
+    """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         needed(package)
-    plain = _plain_copy(load_classifier(str(model)) if isinstance(model, (str, Path)) else model)
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _exported(
+    model: nn.Module | str | Path,
+    targets: Mapping[bool, Path],
+    examples: Any,
+    data_collator: Collator | None,
+    tolerance: float,
+    bound: float,
+    batch_size: int,
+) -> list[OnnxExport]:
+    """Write the files, by whether they are int8, once they have been checked."""
+    check_installed()
+    plain = _exportable(load_classifier(str(model)) if isinstance(model, (str, Path)) else model)
+    target = next(iter(targets.values()))
+    for path in targets.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
     expected = predict(plain, examples, data_collator, batch_size, desc="PyTorch")
     with _temporary(target, "float32") as whole, _temporary(target, "int8") as small:
         _write(plain, _batch(plain, examples, 3, data_collator), whole)
@@ -115,31 +202,37 @@ def export_onnx(
                 f"allowed, and {_agreement(expected, found):.1%} of {len(found.logits)} decisions agree. Nothing was "
                 f"written to {target}. Try another version of torch or onnxruntime, or allow more with `tolerance`."
             )
-        if int8:
+        made = {False: (whole, found, error)}
+        if True in targets:
             _quantize(whole, small)
             found = predict(OnnxClassifier(small), examples, data_collator, batch_size, desc="ONNX int8")
-            error = _largest_error(expected, found)
-        result = OnnxExport(
-            path=target,
-            int8=int8,
-            examples=len(found.logits),
-            max_error=error,
-            agreement=_agreement(expected, found),
-            accuracy=_accuracy(found),
-            pytorch_accuracy=_accuracy(expected),
-            size_mb=(small if int8 else whole).stat().st_size / 1e6,
-            pytorch_size_mb=size_mb(plain),
-            bound=bound if int8 else None,
-            within_bound=_loss(expected, found) <= bound if int8 else None,
-        )
-        (small if int8 else whole).replace(target)
-    if result.within_bound is False:
-        what = "accuracy" if result.accuracy is not None else "agreement with PyTorch"
-        logger.warning(
-            "%s loses %.3f of %s as int8, more than %.3f. Use the float32 file where that matters.",
-            target.name, _loss(expected, found), what, bound,
-        )  # fmt: skip
-    return result
+            made[True] = (small, found, _largest_error(expected, found))
+        results = []
+        for int8, path in targets.items():
+            file, found, error = made[int8]
+            result = OnnxExport(
+                path=path,
+                int8=int8,
+                examples=len(found.logits),
+                max_error=error,
+                agreement=_agreement(expected, found),
+                accuracy=_accuracy(found),
+                pytorch_accuracy=_accuracy(expected),
+                size_mb=file.stat().st_size / 1e6,
+                pytorch_size_mb=size_mb(plain),
+                bound=bound if int8 else None,
+                within_bound=_loss(expected, found) <= bound if int8 else None,
+            )
+            file.replace(path)
+            result.save()
+            results.append(result)
+            if result.within_bound is False:
+                what = "accuracy" if result.accuracy is not None else "agreement with PyTorch"
+                logger.warning(
+                    "%s loses %.3f of %s as int8, more than %.3f. Use the float32 file where that matters.",
+                    path.name, _loss(expected, found), what, bound,
+                )  # fmt: skip
+    return results
 
 
 # ---- Writing ----
@@ -157,8 +250,8 @@ class _Logits(nn.Module):
         return logits
 
 
-def _plain_copy(model: nn.Module) -> Any:
-    """The model in float32 on the CPU, in evaluation mode, without the autocast that accelerate puts around it."""
+def _exportable(model: nn.Module) -> Any:
+    """A copy to write, once it is clear that it can be written."""
     config: Any = getattr(model, "config", None)
     if config is None or config.num_labels < 2 or config.problem_type in (REGRESSION, MULTI_LABEL):
         raise ValueError(
@@ -169,11 +262,7 @@ def _plain_copy(model: nn.Module) -> Any:
         raise ValueError(
             f"A model of {size_mb(model):.0f} MB does not fit into one ONNX file, which holds 2 GB at most."
         )
-    plain = copy.deepcopy(model)
-    if "_original_forward" in vars(plain):
-        for name in ("forward", "_original_forward"):
-            vars(plain).pop(name, None)
-    return plain.float().cpu().eval().requires_grad_(False)
+    return plain_copy(model)
 
 
 def _write(model: Any, batch: dict[str, Tensor], path: Path) -> None:

@@ -30,11 +30,13 @@ class Inputs:
         columns: What the inputs are called: one name, or two for pairs of texts.
         values: Texts, tuples of texts, or images.
         labels: The class index of each, ``-100`` where it is not known; ``None`` where none is.
+        split: Which split of a data set this is; ``None`` for anything else.
     """
 
     columns: tuple[str, ...]
     values: list[Any]
     labels: list[int] | None = None
+    split: str | None = None
 
 
 def read_texts(path: str, text_column: str | None = None) -> Inputs:
@@ -117,9 +119,9 @@ def read_evaluation(
     if images:
         column = find_image_column(rows, None)
         stored = column_of(rows.cast_column(column, datasets.Image(decode=False)), column)
-        return Inputs((column,), [image["bytes"] or image["path"] for image in stored], labels)
+        return Inputs((column,), [image["bytes"] or image["path"] for image in stored], labels, name)
     texts = _texts(rows, path, text_column)
-    return Inputs(texts.columns, texts.values, labels)
+    return Inputs(texts.columns, texts.values, labels, name)
 
 
 def existing(path: Path) -> Path:

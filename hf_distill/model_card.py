@@ -16,7 +16,10 @@ from typing import Any, TypeGuard
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from hf_distill.deployment_table import COLUMNS, deployment_cells, deployment_notes
+from hf_distill.onnx_classifier import ONNX_FILES
 from hf_distill.redaction import public_settings, redacted
+from hf_distill.report import training_notes
 
 TASK_NAMES = {"text-classification": "Text Classification", "image-classification": "Image Classification"}
 MODELS = ("teacher", "student", "control")
@@ -109,18 +112,42 @@ def write_card(facts: CardFacts, report: Mapping[str, Any] | None = None) -> Mod
         raise ValueError(f"A card's task must be one of {', '.join(TASK_NAMES)}; got {facts.task!r}.")
     facts = _publishable(facts)
     if report is not None:
-        absent = dict.fromkeys(("split", "examples", "control", "command"))
+        absent = dict.fromkeys(("split", "examples", "control", "command", "deployment"))
         report = redacted({**absent, **report, "machine": public_settings(report.get("machine") or {})})
-    text = _template().render(
+    deployment = (report or {}).get("deployment")
+    text = _template("model_card.md").render(
         facts=facts,
         report=report,
         teachers=[_link(teacher.name) for teacher in facts.teachers],
         origins=_origins(facts),
         evaluation=_evaluation(report) if report is not None else None,
         versions=(report or {}).get("versions") or facts.versions,
+        training_notes=training_notes((report or {}).get("student") or {}),
+        deployed=_deployed(deployment, facts.task) if deployment else "",
         limits=_limits(facts, report),
     )
     return ModelCard(f"---\n{_metadata(facts, report).to_yaml()}\n---\n\n{text}")
+
+
+def with_deployment(card: str, deployment: Mapping[str, Any]) -> str | None:
+    """A card with what a report says about PyTorch, ONNX and int8, in place of what the card said before.
+
+    Args:
+        card: The text of a card that :func:`write_card` wrote.
+        deployment: That section of the report.
+
+    Returns:
+        The new text; ``None`` where the card is another one, with no place for this.
+    """
+    task = ModelCard(card).data.get("pipeline_tag")
+    section = _deployed(redacted(deployment), str(task))
+    after = re.search(r"^## (?:Training|Limits)$", card, re.MULTILINE)
+    if task not in TASK_NAMES or after is None:
+        return None
+    heading = section[: section.index("\n") + 1]
+    before = card[: after.start()]
+    start = before.find(heading)
+    return (before if start < 0 else before[:start]) + section + card[after.start() :]
 
 
 def hub_id(name: str) -> str | None:
@@ -229,6 +256,20 @@ def _evaluation(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _deployed(deployment: Mapping[str, Any], task: str) -> str:
+    """The section about PyTorch, ONNX and int8."""
+    text: str = _template("deployment.md").render(
+        deployment=deployment,
+        task=task,
+        dataset=_link(str(deployment["dataset"]), "datasets/"),
+        columns=["", *(column[0].upper() + column[1:] for column in COLUMNS)],
+        rows=[[label[0].upper() + label[1:], *cells] for label, cells in deployment_cells(deployment)],
+        notes=deployment_notes(deployment),
+        file=ONNX_FILES[False],
+    )
+    return text
+
+
 def _origins(facts: CardFacts) -> list[tuple[str, str]]:
     """Teacher, student and data, as far as they are known."""
     teachers = [
@@ -278,6 +319,8 @@ def _rows(report: Mapping[str, Any], models: Sequence[str]) -> list[list[str]]:
         ("Latency p50, ms", "latency_ms.p50", ",.2f"),
         ("Latency p95, ms", "latency_ms.p95", ",.2f"),
         ("Throughput, examples/s", "throughput_per_s", ",.0f"),
+        ("Training, s", "training_s", ",.0f"),
+        ("Training energy, Wh", "training_energy_wh", ",.2f"),
     )
     rows = [[title, *(_figure(scores, key, spec) for scores in columns)] for title, key, spec in measures]
     return [row for row in rows if any(cell != MISSING for cell in row[1:])]
@@ -348,7 +391,7 @@ def _code(value: Any) -> str:
     return "`" + " ".join(str(value).split()).replace("|", "\\|").replace("`", "'") + "`"
 
 
-def _template() -> Any:
+def _template(name: str) -> Any:
     environment = Environment(
         loader=PackageLoader("hf_distill"),
         undefined=StrictUndefined,
@@ -357,4 +400,4 @@ def _template() -> Any:
         keep_trailing_newline=True,
     )
     environment.filters |= {"cell": _cell, "code": _code}
-    return environment.get_template("model_card.md")
+    return environment.get_template(name)

@@ -15,6 +15,9 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hf_distill.redaction import first_line
 
+ONNX_FILES = {False: "onnx/model.onnx", True: "onnx/model_int8.onnx"}
+"""Where in a model's folder the Hub and its libraries look for ONNX files, without and with int8."""
+
 CLASSES_KEY = "id2label"
 """Under this name the ONNX file holds the class names, so that it says what they are without a config beside it."""
 

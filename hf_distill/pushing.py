@@ -17,7 +17,16 @@ PUBLIC_FILES = (
     *("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json"),
     *("tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
     *("preprocessor_config.json", "processor_config.json", "configuration_*.py", "modeling_*.py"),
-    *("README.md", "LICENSE*", "objective.json", "report.json", "report.html", "*.png", "onnx/*.onnx"),
+    *(
+        "README.md",
+        "LICENSE*",
+        "objective.json",
+        "report.json",
+        "report.html",
+        "*.png",
+        "onnx/*.onnx",
+        "onnx/*.onnx.json",
+    ),
 )
 """What may be published. Everything else stays: checkpoints, optimizers, caches, pickled settings, other people's."""
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from hf_distill.deployment_table import deployment_lines
+
 FILE_NAME = "report.json"
 MODELS = ("teacher", "student", "control")
 LABEL_WIDTH, COLUMN_WIDTH = 26, 23
+WIDTH = 100
 
 _ROWS = (
     ("accuracy", "accuracy", "{:.3f}"),
@@ -25,6 +29,11 @@ _FIXED_ROWS = (
     ("latency p95, ms", "latency_ms.p95", "{:.2f}"),
     ("throughput, examples/s", "throughput_per_s", "{:,.0f}"),
 )
+_TRAINING_ROWS = (
+    ("training, s", "training_s", "{:,.0f}"),
+    ("training energy, Wh", "training_energy_wh", "{:,.2f}"),
+)
+"""These stand there where somebody has them."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,7 @@ class DistillationReport:
     ``latency_ms`` (``p50`` and ``p95``) and ``throughput_per_s``: means over the seeds, each with its sample standard
     deviation under ``<key>_std`` (``None`` for one seed). Then ``per_class`` (``precision``, ``recall``, ``f1``,
     ``support`` by class name, with ``per_class_std``), ``confusion`` and ``reliability``, from which plots are drawn.
+    Those that a recipe trained may have ``training_s``, ``training_energy_wh`` and ``training_energy_of``, too.
 
     Args:
         teacher: The teacher's figures.
@@ -55,6 +65,8 @@ class DistillationReport:
         kl_nats_std: Spread over seeds.
         gap_closed_std: Spread of each seed's own gap.
         other_splits: ``teacher`` to ``examples`` for further splits, by name.
+        deployment: Size, speed and accuracy as PyTorch, ONNX and int8, as :func:`~hf_distill.deployment.deployment`
+            measured them; ``None`` where nothing was exported.
     """
 
     teacher: dict[str, Any]
@@ -74,6 +86,7 @@ class DistillationReport:
     kl_nats_std: float | None = None
     gap_closed_std: float | None = None
     other_splits: dict[str, dict[str, Any]] = field(default_factory=dict)
+    deployment: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """A copy as plain dicts, lists and numbers."""
@@ -141,6 +154,8 @@ class DistillationReport:
             lines += ["", "Gap closed = (student - control) / (teacher - control), of the mean accuracies."]
         if len(self.seeds) > 1:
             lines.append(f"Mean ± sample standard deviation over the seeds {', '.join(map(str, self.seeds))}.")
+        if self.deployment is not None:
+            lines += ["", *deployment_lines(self.deployment)]
         return "\n".join(lines)
 
     def classification_report(self, model: str = "student", split: str | None = None, digits: int = 3) -> str:
@@ -186,7 +201,8 @@ class DistillationReport:
         Size and speed do not depend on the split and stand with the main one only.
         """
         chosen, models = self.of_split(split), self.models(split)
-        measures = (*_ROWS, *_FIXED_ROWS) if (split or self.split) == self.split else _ROWS
+        measured = [row for row in _TRAINING_ROWS if any(chosen[name].get(row[1]) is not None for name in models)]
+        measures = (*_ROWS, *_FIXED_ROWS, *measured) if (split or self.split) == self.split else _ROWS
         rows = [(label, [_figure(chosen[name], key, form) for name in models]) for label, key, form in measures]
         relations = [
             ("agreement with teacher", "agreement", "{:.3f}"),
@@ -201,13 +217,28 @@ class DistillationReport:
     def notes(self, split: str | None = None) -> list[str]:
         """What must be said beside the table of a split."""
         chosen = self.of_split(split)
-        return _why_no_gap(chosen) if chosen["control"] is not None else []
+        return [*(_why_no_gap(chosen) if chosen["control"] is not None else []), *training_notes(chosen["student"])]
 
     def _block(self, split: str) -> list[str]:
         """The lines about one split."""
         models = self.models(split)
         lines = [_clipped(self.title(split)), _line("", models), "-" * (LABEL_WIDTH + COLUMN_WIDTH * len(models))]
-        return [*lines, *(_line(label, cells) for label, cells in self.rows(split)), *self.notes(split)]
+        return [
+            *lines,
+            *(_line(label, cells) for label, cells in self.rows(split)),
+            *(line for note in self.notes(split) for line in textwrap.wrap(note, WIDTH)),
+        ]
+
+
+def training_notes(figures: Mapping[str, Any]) -> list[str]:
+    """What was counted as the time and the energy of a training, where these were measured."""
+    if figures.get("training_s") is None:
+        return []
+    time = "Training: wall time of one run with its evaluations and checkpoints, without what the teacher said before."
+    if figures.get("training_energy_wh") is None:
+        return [f"{time} Its energy was not measured: there was no counter to read."]
+    counters = ", ".join(figures.get("training_energy_of") or [])
+    return [f"{time} Its energy is what the counters of {counters} counted meanwhile, whatever else ran there."]
 
 
 _SPLIT_KEYS = (
@@ -239,4 +270,4 @@ def _why_no_gap(chosen: Mapping[str, Any]) -> list[str]:
 
 
 def _clipped(text: str) -> str:
-    return text if len(text) <= 100 else text[:99] + "…"
+    return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"

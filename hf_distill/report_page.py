@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from hf_distill.deployment_table import COLUMNS, deployment_cells, deployment_notes, deployment_title
 from hf_distill.report import DistillationReport
 
 PLOTS = {
@@ -46,6 +47,7 @@ def report_page(report: DistillationReport, plots: str | Path | None = None) -> 
              "notes": report.notes(split)}
             for split in splits
         ],
+        deployed=_deployed(report.deployment),
         classes=_classes(report),
         seeds=report.seeds,
         pictures=pictures,
@@ -72,6 +74,19 @@ def _headlines(report: DistillationReport) -> list[tuple[str, str]]:
         if ours and theirs:
             found.append((words, f"{ours / theirs:.1f}×" if inverse else f"{ours / theirs:.0%}"))
     return found
+
+
+def _deployed(deployment: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The table of PyTorch, ONNX and int8."""
+    if deployment is None:
+        return None
+    return {
+        "title": deployment_title(deployment),
+        "columns": COLUMNS,
+        "rows": deployment_cells(deployment),
+        "notes": deployment_notes(deployment),
+        "versions": _titled(deployment["versions"]),
+    }
 
 
 def _classes(report: DistillationReport) -> list[list[str]]:

@@ -58,10 +58,12 @@ from hf_distill.losses import (
     StandardizedLogits,
 )
 from hf_distill.recipe import (
+    EXPORTS,
     Preset,
     as_image_classification,
     asked_once,
     channels_last_collator,
+    check_export,
     check_image_model,
     check_objective,
     hardware_defaults,
@@ -201,6 +203,13 @@ class RecipeArguments:
     seeds: str = field(
         default="0", metadata={"help": "Seeds with commas between them, each for a student and a control."}
     )
+    export: str = field(
+        default="none",
+        metadata={
+            "help": "Write the student as an ONNX file too, or (int8) as two, and measure both and the teacher's.",
+            "choices": list(EXPORTS),
+        },
+    )
 
 
 SGD = {
@@ -280,6 +289,7 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
     if recipe.dataset is None:
         raise ValueError("Say which images: --dataset PATH, of a folder with a folder of images for each class.")
     output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
+    check_export(recipe.export)
     shared = Path(recipe.shared_dir or output)
     args, objective = with_method(args, recipe.method)
     policy = find_policy(recipe.policy, recipe.strong_share)
@@ -345,6 +355,7 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
         dataset=recipe.dataset or "handwritten digits of scikit-learn",
         origin=origin_of_student(f"config:{recipe.student}" if recipe.student in NEW_MODELS else recipe.student),
         card={},
+        export=recipe.export,
         push=args.push_to_hub,
     )
     if report is not None:

@@ -26,9 +26,11 @@ import sentiment_grammar
 from hf_distill import DistillationTrainingArguments, LogitTerm, Objective
 from hf_distill.losses import HardTargetLoss
 from hf_distill.recipe import (
+    EXPORTS,
     Preset,
     as_classification,
     asked_once,
+    check_export,
     check_names,
     fine_tuned_teacher,
     grouping_by_length,
@@ -109,6 +111,13 @@ class RecipeArguments:
     seeds: str = field(
         default="0", metadata={"help": "Seeds with commas between them, each for a student and a control."}
     )
+    export: str = field(
+        default="none",
+        metadata={
+            "help": "Write the student as an ONNX file too, or (int8) as two, and measure both and the teacher's.",
+            "choices": list(EXPORTS),
+        },
+    )
 
 
 PRESETS = {
@@ -177,6 +186,7 @@ def with_target(
 def main() -> None:
     recipe, args = parse([RecipeArguments, DistillationTrainingArguments], PRESETS, description=__doc__)
     output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
+    check_export(recipe.export)
     shared = Path(recipe.shared_dir or output)
     args, objective = with_target(args, recipe.target)
     name = recipe.dataset or "film reviews from a grammar"
@@ -243,6 +253,7 @@ def main() -> None:
         dataset=name,
         origin=origin_of_student(recipe.student),
         card={"language": "en"},
+        export=recipe.export,
         push=args.push_to_hub,
     )
     if report is not None:

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,8 @@ import pytest
 from datasets import Dataset
 
 from hf_distill import cli, export
+from hf_distill.deployment_table import deployment_lines
+from hf_distill.model_card import CardFacts, write_card
 from hf_distill.predictor import Predictor
 from hf_distill.report import DistillationReport
 
@@ -90,6 +93,31 @@ def test_export_with_data_says_what_was_found(capsys: pytest.CaptureFixture[str]
     said = {line[:33].strip(): line[33:] for line in run.out.splitlines()[1:]}
     assert said["accuracy"] == "0.7500 (PyTorch 0.7500)"
     assert said["same decision as PyTorch"] == "1.0000 of 4 examples"
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_export_writes_what_it_measured_into_report_and_card(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, folder: Path, tmp_path: Path, int8: bool
+) -> None:
+    """The teacher's rows, of other data, go; and what is exported in vain is written nowhere."""
+    student = Path(shutil.copytree(folder, tmp_path / "student"))
+    Dataset.from_dict({"text": TEXTS, "label": ["bad"] * 3}).to_parquet(str(tmp_path / "data.parquet"))
+    before = {"rows": [{"model": "teacher", "format": "ONNX"}], "examples": 99}
+    replace(small_report(), deployment=before).save(student)
+    write_card(CardFacts("student", "text-classification"), small_report().to_dict()).save(student / "README.md")
+    run = Run(capsys, "export", student, "--data", tmp_path / "data.parquet", *(["--int8"] if int8 else []))
+    assert run.code == 0, run.err
+    assert f"Written into report.json and README.md of {student}." in caplog.messages
+    found = DistillationReport.load(student).deployment
+    assert (found["dataset"], found["split"], found["examples"]) == ("path/to/data.parquet", "train", 3)
+    formats = ["PyTorch", "ONNX", "ONNX int8"][: 3 if int8 else 2]
+    assert [(row["model"], row["format"]) for row in found["rows"]] == [("student", name) for name in formats]
+    assert "\n".join(deployment_lines(found)) in run.out
+    assert "| Student, ONNX | " in (student / "README.md").read_text()
+    report, card = (student / "report.json").read_bytes(), (student / "README.md").read_bytes()
+    assert Run(capsys, "export", student).code == 0
+    assert Run(capsys, "export", student, "--data", tmp_path / "data.parquet", "--output", tmp_path / "x").code == 0
+    assert ((student / "report.json").read_bytes(), (student / "README.md").read_bytes()) == (report, card)
 
 
 def test_export_goes_where_the_hub_looks_for_it(capsys: pytest.CaptureFixture[str], folder: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from accelerate.state import AcceleratorState
 from transformers import BertConfig, BertForSequenceClassification
 
 from hf_distill import export
-from hf_distill.export import export_onnx
+from hf_distill.export import export_folder, export_onnx, remove_exports
 
 
 def logits_of_onnx(path: Path, batch: dict[str, Any]) -> np.ndarray:
@@ -75,11 +77,33 @@ def test_the_file_names_its_axes_and_classes_and_no_path_of_this_machine() -> No
         assert private.encode() not in content
 
 
-def test_nothing_but_the_file_is_left(tmp_path: Path, ready: None) -> None:
-    export_onnx(
+def test_nothing_but_the_file_and_its_figures_is_left(tmp_path: Path, ready: None) -> None:
+    result = export_onnx(
         exported.model(), tmp_path / "new" / "model.onnx", examples=exported.texts(), data_collator=exported.pad
     )
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["model.onnx"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["model.onnx", "model.onnx.json"]
+    figures = json.loads((tmp_path / "new" / "model.onnx.json").read_text())
+    assert figures == {**asdict(result), "path": "model.onnx"}
+    assert figures["max_error"] < 1e-4
+
+
+@pytest.mark.usefixtures("ready")
+def test_a_folder_gets_both_files_for_one_look_at_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is what it is when it is exported alone; transformers.js asks for these names by dtype fp32 and int8."""
+    settings: dict[str, Any] = {"examples": exported.texts(), "data_collator": exported.pad}
+    alone = [export_onnx(exported.model(), tmp_path / f"{int8}.onnx", int8=int8, **settings) for int8 in (False, True)]
+    real, calls = export.predict, []
+    monkeypatch.setattr(
+        export, "predict", lambda *given, **more: calls.append(more["desc"]) or real(*given, **more)
+    )  # fmt: skip
+    both = export_folder(exported.model(), tmp_path / "student", int8=True, **settings)
+    assert calls == ["PyTorch", "ONNX", "ONNX int8"]
+    names = {"onnx/model.onnx", "onnx/model.onnx.json", "onnx/model_int8.onnx", "onnx/model_int8.onnx.json"}
+    assert {str(path.relative_to(tmp_path / "student")) for path in (tmp_path / "student").glob("*/*")} == names
+    assert [replace(found, path=one.path) for found, one in zip(both, alone, strict=True)] == alone
+    assert [found.int8 for found in both] == [False, True]
+    remove_exports(tmp_path / "student")
+    assert not list((tmp_path / "student").glob("*/*"))
 
 
 @pytest.mark.usefixtures("ready")

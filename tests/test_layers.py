@@ -11,14 +11,14 @@ PACKAGE = Path(hf_distill.__file__).parent
 FLOORS = {
     "views": 0, "schedules": 0, "losses": 0, "metrics": 0, "randomness": 0, "redaction": 0, "environment": 0,
     "report": 0, "models": 0, "augmentation": 0, "draws": 0, "epochs": 0, "processes": 0, "onnx_classifier": 0,
-    "image_input": 0,
+    "image_input": 0, "deployment_table": 0, "energy": 0,
     "labels": 1, "inference": 1, "training_args": 1, "plots": 1, "features": 1, "layers": 1, "adapters": 1,
     "image_views": 1, "fingerprints": 1, "fusion": 1, "example_ids": 1, "pushing": 1, "report_page": 1,
     "image_processors": 1, "image_check": 1,
     "objective": 2, "feature_term": 2, "default_objective": 2, "teachers": 2, "teacher_check": 2, "student": 2,
     "cache": 2, "model_card": 2, "card_facts": 2, "review_term": 2, "contrastive_term": 2,
     "batches": 3, "components": 3, "publishing": 3, "asking": 3, "adapting": 3, "trainer": 3, "evaluation": 3,
-    "recipe": 4, "export": 4, "predictor": 4, "inputs": 4,
+    "recipe": 4, "export": 4, "predictor": 4, "inputs": 4, "deployment": 4,
     "cli": 5,
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from hf_distill.losses import SoftTargetLoss
-from hf_distill.model_card import CardFacts, TeacherFacts, hub_id, sources, write_card
+from hf_distill.model_card import CardFacts, TeacherFacts, hub_id, sources, with_deployment, write_card
 
 TOKEN = "hf_" + "aB3" * 11 + "x"
 
@@ -330,3 +330,73 @@ def test_the_report_is_not_changed_and_may_come_from_json(facts, report):
 def test_another_task_is_an_error(facts):
     with pytest.raises(ValueError, match="must be one of text-classification, image-classification; got 'translation'"):
         write_card(replace(facts, task="translation"))
+
+
+def deployment(**changes):
+    row = {
+        **{"model": "student", "size_bytes": 62_469_512, "latency_ms": {"p50": 5.104, "p95": 9.0}},
+        **{"throughput_per_s": 237.4, "accuracy": 0.8589, "agreement": None, "max_error": None, "format": "PyTorch"},
+    }
+    small = {"format": "ONNX int8", "agreement": 0.991, "max_error": 0.42, "bound": 0.02, "within_bound": False}
+    return {
+        **{
+            "dataset": "/home/anna/sst2",
+            "split": "validation",
+            "examples": 1872,
+            "versions": {"onnxruntime": "1.32.0"},
+        },
+        **{"machine": {"cpu": "Xeon 8488C", "cores": 2, "threads": 1}, "rows": [row, {**row, **small}]},
+        "versions": {"onnxruntime": "1.32.0"},
+        **changes,
+    }
+
+
+def test_pytorch_onnx_and_int8_stand_between_results_and_training(facts, report):
+    text = write_card(facts, {**report, "deployment": deployment()}).text
+
+    headings = re.findall(r"^## .*$", text, re.MULTILINE)
+    assert headings[1:4] == ["## Results", "## As PyTorch and as ONNX", "## Training"]
+    assert "Measured on sst2 (local), split `validation`, 1,872 examples." in text
+    assert "| Student, PyTorch | 62.5 | 5.10 | 237 | 0.859 | – | – |" in text
+    assert "| Student, ONNX int8 | 62.5 | 5.10 | 237 | 0.859 | 0.991 | 0.42 |" in text
+    assert "Xeon 8488C, cores: 2, threads: 1" in text
+    assert "int8 does NOT keep within its bound, a loss of 0.020 of accuracy" in text
+    assert "onnxruntime 1.32.0" in text
+    assert "ONNX" not in write_card(facts, report).text
+
+
+def test_a_later_export_takes_the_place_of_an_earlier_one(facts, report):
+    """The card ends up as it would have been written at once, whether or not it had such a section before."""
+    before = f"{write_card(facts, report)}"
+    with_one = f"{write_card(facts, {**report, 'deployment': deployment()})}"
+    other = deployment(split="test", rows=deployment()["rows"][:1])
+
+    assert with_deployment(before, deployment()) == with_one
+    assert with_deployment(with_one, other) == f"{write_card(facts, {**report, 'deployment': other})}"
+    assert with_deployment("# A card of somebody else's\n", deployment()) is None
+
+
+def test_time_and_energy_of_the_training_are_the_reports(facts, report):
+    time = {"training_s": 1234.4, "training_s_std": 5.6}
+    timed = write_card(facts, {**report, "student": {**report["student"], **time}}).text
+    energy = {"training_energy_wh": 7.251, "training_energy_of": ["GPU"]}
+    counted = write_card(facts, {**report, "student": {**report["student"], **time, **energy}}).text
+
+    assert "| Training, s | – | 1,234 ± 6 | – |" in timed
+    assert "energy was not measured" in timed
+    assert "Training energy" not in timed
+    assert "| Training energy, Wh | – | 7.25 | – |" in counted
+    assert "the counters of GPU counted" in counted
+    assert "Training, s" not in write_card(facts, report).text
+
+
+def test_how_to_use_onnx_runs_as_it_stands(facts, report, tmp_path, monkeypatch):
+    exported = pytest.importorskip("exported")
+    exported.tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx" / "model.onnx").write_bytes(exported.bert().path.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    text = write_card(facts, {**report, "deployment": deployment()}).text
+    found = {}
+    exec(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[1], found)
+    assert found["logits"].shape == (1, 3)

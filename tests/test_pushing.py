@@ -26,9 +26,10 @@ PUBLIC = {
     "report.json",
     "models.png",
     "onnx/model.onnx",
+    "onnx/model.onnx.json",
 }
 PRIVATE = ("training_args.bin", "trainer_state.json", "optimizer.pt", "_cache/model.safetensors", "notes.txt", ".env",
-           "checkpoint-3/model.safetensors", "onnx/.model.onnx", "_model.png")  # fmt: skip
+           "checkpoint-3/model.safetensors", "onnx/.model.onnx", "onnx/notes.json", "_model.png")  # fmt: skip
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import classification_report
 
+from hf_distill.deployment_table import deployment_lines
 from hf_distill.evaluation.prediction import Predictions
 from hf_distill.evaluation.scores import class_scores
 from hf_distill.report import DistillationReport
@@ -132,3 +133,24 @@ def test_unknown_split_or_model_is_a_key_error():
         report().of_split("validation")
     with pytest.raises(KeyError, match="teacher"):
         replace(report(), control=None).classification_report("control")
+
+
+def test_table_has_time_and_energy_of_a_training_where_they_are_known():
+    timed = report(student=figures(0.85, training_s=1234.4, training_energy_wh=7.251, training_energy_of=["GPU"]))
+    table = timed.to_table()
+    cells = {label: [cell.strip() for cell in cells if cell] for label, cells in lines(table).items()}
+    assert cells["training, s"] == ["–", "1,234", "–"]
+    assert cells["training energy, Wh"] == ["–", "7.25", "–"]
+    assert "the counters of GPU counted meanwhile" in " ".join(table.split())
+    assert max(map(len, table.splitlines())) <= 100
+    assert "training" not in report().to_table()
+
+
+def test_table_ends_with_what_was_deployed(tmp_path):
+    section = {"dataset": "toy", "split": "test", "examples": 5, "machine": {}, "versions": {}, "rows": []}
+    deployed = report(deployment=section)
+    deployed.save(tmp_path)
+    assert DistillationReport.load(tmp_path) == deployed
+    table = deployed.to_table()
+    assert table.startswith(report().to_table())
+    assert table.endswith("\n".join(["", "", *deployment_lines(section)]))

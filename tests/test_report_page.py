@@ -108,3 +108,23 @@ def test_without_control_or_speed() -> None:
     assert not any("ontrol" in text or "seeds" in text or "gap" in text.lower() for text in page.text)
     assert "pre" not in page.tags
     assert page.text.count("–") == 4  # the teacher's size, two latencies and throughput
+
+
+def test_pytorch_onnx_and_int8_are_a_table_of_their_own() -> None:
+    row = {
+        **{"model": "student", "format": "ONNX int8", "size_bytes": 15_700_000, "latency_ms": {"p50": 0.95}},
+        **{"throughput_per_s": 616.0, "accuracy": 0.857, "agreement": 0.991, "max_error": 0.42},
+        **{"bound": 0.01, "within_bound": True},
+    }
+    section = {
+        **{"dataset": "toy", "split": "test", "examples": 50, "rows": [row], "versions": {"onnxruntime": "<1.32>"}},
+        "machine": {"cpu": "A processor", "cores": 2, "threads": 1},
+    }
+    page, plain = Page(report_page(report(deployment=section))), Page(report_page(report()))
+    assert page.tags.count("table") == plain.tags.count("table") + 1
+    start = page.text.index("PyTorch, ONNX and int8 on toy test: 50 examples")
+    said = [text for text in page.text[start:] if text][1:]
+    heads = ["size, MB", "latency p50, ms", "examples/s", "accuracy", "as PyTorch", "largest error"]
+    assert said[:13] == [*heads, "student, ONNX int8", "15.7", "0.95", "616", "0.857", "0.991", "0.42"]
+    assert "The student's int8 keeps within its bound, a loss of 0.010 of accuracy." in said
+    assert "onnxruntime <1.32>." in "".join(said)

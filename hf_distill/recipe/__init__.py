@@ -5,6 +5,7 @@ from hf_distill.recipe.answers import asked_once
 from hf_distill.recipe.arguments import Preset, parse, parse_seeds
 from hf_distill.recipe.columns import TextData, as_classification, with_unlabelled
 from hf_distill.recipe.data import load_splits
+from hf_distill.recipe.exports import EXPORTS, check_export
 from hf_distill.recipe.hardware import grouping_by_length, hardware_defaults, suit_cpu
 from hf_distill.recipe.images import ImageData, as_image_classification, channels_last_collator, load_images
 from hf_distill.recipe.models import new_classifier, new_student, origin_of_student, split_layers
@@ -36,6 +37,7 @@ from hf_distill.recipe.vision import (
 )
 
 __all__ = [
+    "EXPORTS",
     "ImageData",
     "PreparedImages",
     "Preset",
@@ -45,6 +47,7 @@ __all__ = [
     "as_image_classification",
     "asked_once",
     "channels_last_collator",
+    "check_export",
     "check_image_model",
     "check_names",
     "check_objective",

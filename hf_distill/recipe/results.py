@@ -7,14 +7,18 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedModel
 
+from hf_distill.deployment import deployment
 from hf_distill.evaluation import compare
 from hf_distill.plots import save_plots
+from hf_distill.recipe.effort import effort_of
+from hf_distill.recipe.exports import export_student, export_teacher
 from hf_distill.recipe.hardware import LAUNCHED
 from hf_distill.report import DistillationReport
 from hf_distill.trainer import DistillationTrainer
@@ -36,6 +40,7 @@ def report_results(
     dataset: str,
     origin: str,
     card: Mapping[str, Any],
+    export: str = "none",
     push: bool = False,
 ) -> DistillationReport | None:
     """Compare teacher, students and controls; write report, plots and card into the first student's folder.
@@ -51,6 +56,8 @@ def report_results(
         dataset: What report and card call the data.
         origin: What the student was before, in words.
         card: More for the card: arguments of ``create_model_card``.
+        export: One of ``EXPORTS``: whether the first student becomes ONNX files too, and whether report and card say
+            what it and the teacher are worth as such.
         push: Whether to push the first student in the end.
 
     Returns:
@@ -74,6 +81,11 @@ def report_results(
         device=first.args.device,
         command=shlex.join([*(("accelerate", "launch") if LAUNCHED in os.environ else ("python",)), *sys.argv]),
     )
+    report = replace(
+        report,
+        student={**report.student, **effort_of(students)},
+        control=report.control and {**report.control, **effort_of(controls)},
+    )
     report.save(folder)
     save_plots(
         report,
@@ -83,6 +95,18 @@ def report_results(
     first.report, first.student_origin = report.to_dict(), origin
     first.create_model_card(dataset=dataset, **card)
     logger.info("Student, report, plots and model card are in %s.", folder)
+    if export != "none":
+        split, rows = report.split, evaluation[report.split]
+        theirs = (teacher_evaluation or evaluation)[split], teacher_collator or collator
+        measured = [
+            *export_teacher(teacher, first.model, folder, *theirs, export),
+            *export_student(first.model, folder, rows, collator, export),
+        ]
+        report = replace(report, deployment=deployment(measured, dataset=dataset, split=split, examples=len(rows)))
+        report.save(folder)
+        first.report = report.to_dict()
+        first.create_model_card(dataset=dataset, **card)
+        logger.info("The ONNX files are in %s.", folder / "onnx")
     if push:
         first.push_to_hub(dataset=dataset, **card)
     return report

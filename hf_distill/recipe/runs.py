@@ -15,10 +15,12 @@ from typing import Any
 from datasets import Dataset
 from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase, TrainerState, set_seed
 
+from hf_distill.export import remove_exports
 from hf_distill.fingerprints import rows_fingerprint
 from hf_distill.image_views import Views
 from hf_distill.metrics import classification_metrics
 from hf_distill.objective import Objective
+from hf_distill.recipe.effort import train_measured
 from hf_distill.teachers import Teacher
 from hf_distill.trainer import DistillationTrainer
 from hf_distill.training_args import DistillationTrainingArguments
@@ -165,8 +167,10 @@ def train_run(
     checkpoint = run.begin()
     if checkpoint is not None:
         logger.info("%s: resumed from %s.", title, checkpoint)
+    elif run.main_process:
+        remove_exports(run.folder)
     trainer.accelerator.wait_for_everyone()
-    trainer.train(resume_from_checkpoint=checkpoint)
+    train_measured(trainer, checkpoint)
     trainer.save_model()
     trainer.save_state()
     run.end()
