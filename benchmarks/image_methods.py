@@ -33,7 +33,8 @@ def run_method(method: str, folder: Path, flags: list[str]) -> None:
 def seconds_per_epoch(folder: Path) -> float:
     """What a training took, whose state lies there."""
     state = json.loads((folder / "trainer_state.json").read_text())
-    return float(state["log_history"][-1]["train_runtime"]) / float(state["num_train_epochs"])
+    seconds = next(log["train_runtime"] for log in state["log_history"] if "train_runtime" in log)
+    return float(seconds) / float(state["num_train_epochs"])
 
 
 def rows(methods: list[str], folder: Path) -> Iterator[list[str]]:
