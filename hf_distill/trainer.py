@@ -239,16 +239,11 @@ class DistillationTrainer(AdaptingTrainer):
         return (loss, None, None) if prediction_loss_only else (loss, _logits(outputs).detach(), labels)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log as ``Trainer`` does; beside ``loss`` stand its weighted components, which add up to it."""
+        """Log as ``Trainer`` does; beside ``loss`` stand its components, which add up to it, and their settings."""
         if "loss" in logs:
             components = self._components.drain(self.accelerator, self.state.global_step)
-            progress = self._progress()
-            weights = {
-                f"{name}_weight": term.weight(progress)
-                for name, term in self.distillation_objective.terms.items()
-                if not term.weight.is_constant
-            }
-            logs = {"loss": logs["loss"], **components, **weights, **logs}
+            settings = self.distillation_objective.settings_at(self._progress())
+            logs = {"loss": logs["loss"], **components, **settings, **logs}
         super().log(logs, start_time)
 
     # ---- Before training ----
