@@ -28,6 +28,7 @@ from hf_distill.losses import LabelLoss
 from hf_distill.objective import Objective
 from hf_distill.randomness import isolated_randomness
 from hf_distill.teachers import Teacher, as_teacher
+from hf_distill.tracking import ObjectiveCallback
 from hf_distill.training_args import DistillationTrainingArguments, check_settings
 from hf_distill.views import ModelView, StepView
 
@@ -79,6 +80,7 @@ class DistillationTrainer(AdaptingTrainer):
         if self.compute_loss_func is not None:
             raise ValueError("compute_loss_func would replace the distillation loss: pass an objective instead.")
         self.add_callback(EpochCallback)
+        self.add_callback(ObjectiveCallback(self))
         self._given_objective = objective
         self._working_objective = copy.deepcopy(objective)
         self._default: tuple[tuple[float, float], Objective] | None = None

@@ -17,6 +17,7 @@ from hf_distill.evaluation import compare
 from hf_distill.plots import save_plots
 from hf_distill.recipe.hardware import LAUNCHED
 from hf_distill.report import DistillationReport
+from hf_distill.tracking import track_report
 from hf_distill.trainer import DistillationTrainer
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ def report_results(
     push: bool = False,
 ) -> DistillationReport | None:
     """Compare teacher, students and controls; write report, plots and card into the first student's folder.
+
+    The trackers of ``report_to`` get the comparison as well.
 
     Args:
         students: One a seed; the first is the one that is published.
@@ -75,13 +78,14 @@ def report_results(
         command=shlex.join([*(("accelerate", "launch") if LAUNCHED in os.environ else ("python",)), *sys.argv]),
     )
     report.save(folder)
-    save_plots(
+    plots = save_plots(
         report,
         folder,
         {"student": first.state.log_history, "control": controls[0].state.log_history if controls else []},
     )
     first.report, first.student_origin = report.to_dict(), origin
     first.create_model_card(dataset=dataset, **card)
+    track_report(first, report, plots)
     logger.info("Student, report, plots and model card are in %s.", folder)
     if push:
         first.push_to_hub(dataset=dataset, **card)

@@ -20,6 +20,7 @@ from hf_distill.image_views import Views
 from hf_distill.metrics import classification_metrics
 from hf_distill.objective import Objective
 from hf_distill.teachers import Teacher
+from hf_distill.tracking import own_run
 from hf_distill.trainer import DistillationTrainer
 from hf_distill.training_args import DistillationTrainingArguments
 
@@ -116,7 +117,7 @@ def train_run(
     """Train a model in ``args.output_dir``, or take up the one that was trained there with the same settings.
 
     Args:
-        title: What the log calls it.
+        title: What the log and the trackers call it.
         build: Makes the model; called after the seed is set.
         args: The settings; nothing is pushed.
         rows: The training set; random views without a fixed number get their seed from ``args``.
@@ -166,7 +167,8 @@ def train_run(
     if checkpoint is not None:
         logger.info("%s: resumed from %s.", title, checkpoint)
     trainer.accelerator.wait_for_everyone()
-    trainer.train(resume_from_checkpoint=checkpoint)
+    with own_run(trainer, title):
+        trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
     trainer.save_state()
     run.end()
