@@ -49,6 +49,14 @@ class Term(ABC):
         """Paths of the modules of the teacher called ``name`` whose output this term looks at."""
         return set()
 
+    def temperature(self, progress: float) -> float | None:
+        """What this term's loss softens with at this point of the training; ``None`` without one, or with several."""
+        losses = (getattr(self, "loss", None), *self.trained.modules())
+        found = (getattr(loss, "temperature", None) for loss in losses)
+        return next(
+            (as_schedule(given)(progress) for given in found if isinstance(given, Schedule | float | int)), None
+        )
+
     @property
     def needs_example_ids(self) -> bool:
         """Whether this term must know which examples of the training set a batch has."""
@@ -157,7 +165,7 @@ class Objective:
         **terms: At least one :class:`Term`.
 
     Raises:
-        ValueError: there is no term, or a name would collide with a key of the Trainer's logs.
+        ValueError: there is no term, or a name would collide with another key of the logs.
 
     Example:
         >>> import torch
@@ -173,12 +181,18 @@ class Objective:
     """
 
     RESERVED = frozenset({"loss", "grad_norm", "learning_rate", "epoch", "step", "num_input_tokens_seen"})
+    SETTINGS = ("weight", "temperature")
+    """What the logs say of each term beside its loss, as ``NAME_weight`` and ``NAME_temperature``."""
 
     def __init__(self, **terms: Term) -> None:
         if not terms:
             raise ValueError("An objective needs at least one term.")
         if taken := self.RESERVED.intersection(terms):
             raise ValueError(f"{sorted(taken)} would overwrite the Trainer's own log entries: choose other term names.")
+        if logged := {f"{name}_{setting}" for name in terms for setting in self.SETTINGS}.intersection(terms):
+            raise ValueError(
+                f"{sorted(logged)} would overwrite what is logged of another term: choose other term names."
+            )
         self.terms = terms
 
     def __call__(self, step: StepView, features: bool = True) -> dict[str, Tensor]:
@@ -242,6 +256,29 @@ class Objective:
     def needs_example_ids(self) -> bool:
         """Whether some term must know which examples of the training set a batch has."""
         return any(term.needs_example_ids for term in self.terms.values())
+
+    def settings_at(self, progress: float) -> dict[str, float]:
+        """Weight and temperature of each term at a point of the training, for the logs.
+
+        Args:
+            progress: From 0 to 1.
+
+        Returns:
+            ``NAME_weight`` of each term, and ``NAME_temperature`` where its loss has one.
+
+        Example:
+            >>> from hf_distill.losses import SoftTargetLoss
+            >>> from hf_distill.schedules import linear
+            >>> objective = Objective(ce=LabelTerm(linear(0.8, 0.0)), kd=LogitTerm(SoftTargetLoss(temperature=4.0)))
+            >>> objective.settings_at(0.5)
+            {'ce_weight': 0.4, 'kd_weight': 1.0, 'kd_temperature': 4.0}
+        """
+        settings: dict[str, float] = {}
+        for name, term in self.terms.items():
+            settings[f"{name}_weight"] = term.weight(progress)
+            if (temperature := term.temperature(progress)) is not None:
+                settings[f"{name}_temperature"] = temperature
+        return settings
 
     def describe(self) -> dict[str, str]:
         """Each term in words, for ``objective.json`` and the model card."""

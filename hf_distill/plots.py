@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from hf_distill.objective import Objective
 from hf_distill.report import MODELS, DistillationReport
 
 COLOURS = {"teacher": "#0072B2", "student": "#D55E00", "control": "#6E6E6E"}
@@ -17,7 +18,6 @@ COMPONENT_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 COMPONENT_LINES = ("--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 """Okabe and Ito's palette, told apart also without colour vision; lines differ in dashes as well."""
 
-NOT_A_LOSS = frozenset({"loss", "grad_norm", "learning_rate", "epoch", "step", "num_input_tokens_seen"})
 MOST_CLASSES_WITH_NUMBERS, MOST_CLASSES_WITH_NAMES = 10, 30
 
 History = Sequence[Mapping[str, Any]]
@@ -176,7 +176,7 @@ def _training_lines(histories: Mapping[str, History]) -> dict[str, Any]:
         logs = [entry for entry in history if "loss" in entry]
         style = {"color": COLOURS.get(name, "black"), "linewidth": 2.0, "linestyle": "-"}
         lines[f"{name}: loss"] = (*_series(logs, "loss"), style)
-        parts = sorted({key for log in logs for key, value in log.items() if _is_component(key, value)})
+        parts = sorted({key for log in logs for key, value in log.items() if _is_component(key, value, log)})
         for number, key in enumerate(parts if len(parts) > 1 else []):
             colour, dashes = (choice[number % len(choice)] for choice in (COMPONENT_COLOURS, COMPONENT_LINES))
             lines[f"{name}: {key}"] = (*_series(logs, key), {"color": colour, "linewidth": 1.4, "linestyle": dashes})
@@ -200,8 +200,11 @@ def _series(history: History, key: str) -> tuple[list[int], list[float]]:
     return [int(log["step"]) for log in logs], [float(log[key]) for log in logs]
 
 
-def _is_component(key: str, value: Any) -> bool:
-    return key not in NOT_A_LOSS and isinstance(value, int | float) and not isinstance(value, bool)
+def _is_component(key: str, value: Any, log: Mapping[str, Any]) -> bool:
+    """Whether a log entry is a part of the loss: not one of the Trainer's own, nor ``kd_weight`` beside ``kd``."""
+    is_setting = any(key.removesuffix(f"_{setting}") in log.keys() - {key} for setting in Objective.SETTINGS)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and not is_setting and key not in Objective.RESERVED
 
 
 def _figure(rows: int, columns: int, *, height: float, width: float, **layout: Any) -> tuple[Figure, Any]:

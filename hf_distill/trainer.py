@@ -29,6 +29,7 @@ from hf_distill.objective import Objective
 from hf_distill.processes import share_buffers
 from hf_distill.randomness import isolated_randomness
 from hf_distill.teachers import Teacher, as_teacher
+from hf_distill.tracking import ObjectiveCallback
 from hf_distill.training_args import DistillationTrainingArguments, check_settings
 from hf_distill.views import ModelView, StepView
 
@@ -80,6 +81,7 @@ class DistillationTrainer(AdaptingTrainer):
         if self.compute_loss_func is not None:
             raise ValueError("compute_loss_func would replace the distillation loss: pass an objective instead.")
         self.add_callback(EpochCallback)
+        self.add_callback(ObjectiveCallback(self))
         self._given_objective = objective
         self._working_objective = copy.deepcopy(objective)
         self._default: tuple[tuple[float, float], Objective] | None = None
@@ -241,16 +243,11 @@ class DistillationTrainer(AdaptingTrainer):
         return (loss, None, None) if prediction_loss_only else (loss, _logits(outputs).detach(), labels)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log as ``Trainer`` does; beside ``loss`` stand its weighted components, which add up to it."""
+        """Log as ``Trainer`` does; beside ``loss`` stand its components, which add up to it, and their settings."""
         if "loss" in logs:
             components = self._components.drain(self.accelerator, self.state.global_step)
-            progress = self._progress()
-            weights = {
-                f"{name}_weight": term.weight(progress)
-                for name, term in self.distillation_objective.terms.items()
-                if not term.weight.is_constant
-            }
-            logs = {"loss": logs["loss"], **components, **weights, **logs}
+            settings = self.distillation_objective.settings_at(self._progress())
+            logs = {"loss": logs["loss"], **components, **settings, **logs}
         super().log(logs, start_time)
 
     # ---- Before training ----

@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from hf_distill import LabelTerm, LogitTerm, ModelView, Objective, StepView, cosine, linear
-from hf_distill.losses import ClassificationLoss, SoftTargetLoss
+from hf_distill.losses import (
+    ClassificationLoss,
+    HardTargetLoss,
+    MultiLevelLogitLoss,
+    SoftTargetLoss,
+    StandardizedLogits,
+)
 
 LOGITS = torch.tensor([[0.0, 1.0], [2.0, -1.0]])
 
@@ -28,6 +34,26 @@ def test_parts_are_weighted_and_named() -> None:
     assert list(at_half) == ["ce", "kd"]
     torch.testing.assert_close(at_half["ce"], 0.5 * ClassificationLoss()(LOGITS, torch.tensor([1, 0])))
     torch.testing.assert_close(at_half["kd"], 0.5 * SoftTargetLoss(2.0)(LOGITS, teacher))
+
+
+def test_weights_and_temperatures_are_told_for_the_logs() -> None:
+    objective = Objective(
+        ce=LabelTerm(weight=linear(1.0, 0.0)),
+        kd=LogitTerm(StandardizedLogits(SoftTargetLoss(cosine(4.0, 1.0))), weight=0.5),  # inside another loss
+        function=LogitTerm(lambda student, teacher, **_: student.sum()),
+        hard=LogitTerm(HardTargetLoss()),
+        several=LogitTerm(MultiLevelLogitLoss()),
+    )
+    constant = {"kd_weight": 0.5, "function_weight": 1.0, "hard_weight": 1.0, "several_weight": 1.0}
+    assert objective.settings_at(0.0) == {"ce_weight": 1.0, "kd_temperature": 4.0, **constant}
+    assert objective.settings_at(0.5) == {"ce_weight": 0.5, "kd_temperature": pytest.approx(2.5), **constant}
+
+
+@pytest.mark.parametrize("name", ["kd_weight", "kd_temperature"])
+def test_no_term_is_called_what_is_logged_of_another(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        Objective(kd=LabelTerm(), **{name: LabelTerm()})
+    assert set(Objective(ce=LabelTerm(), **{name: LabelTerm()}).terms) == {"ce", name}
 
 
 def test_a_temperature_follows_its_schedule() -> None:

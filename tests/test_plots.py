@@ -31,6 +31,13 @@ def test_curves_show_every_component_and_nothing_else():
     assert curves(accuracy) == {"student": ([10], [0.7])}
 
 
+def test_weights_and_temperatures_are_no_parts_of_the_loss():
+    settings = {"ce_weight": 0.3, "kd_weight": 0.7, "kd_temperature": 4.0}
+    history = [{**log, **settings, "body_weight": 0.1} if "loss" in log else log for log in STUDENT]
+    training = plot_training_curves({"student": history}).axes[0]
+    assert set(curves(training)) == {"student: loss", "student: ce", "student: kd", "student: body_weight"}
+
+
 def test_several_evaluation_sets_are_told_apart():
     history = [*CONTROL, {"eval_dev_loss": 0.5, "eval_test_loss": 0.6, "step": 20}]
     _, loss = plot_training_curves({"control": history}).axes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -276,7 +277,10 @@ def test_the_components_add_up_to_the_loss_between_logs(tmp_path: Path) -> None:
     for entry in entries:
         assert entry["ce"] + entry["soft"] + entry["hard"] == pytest.approx(entry["loss"], rel=1e-5)
         assert entry["ce_weight"] == pytest.approx(1.0 - 0.8 * entry["step"] / 9)
-        assert "soft_weight" not in entry
+        assert (entry["soft_weight"], entry["hard_weight"]) == (0.5, 0.25)
+        # By hand: half a cosine from 4 to 1.
+        assert entry["soft_temperature"] == pytest.approx(1.0 + 1.5 * (1.0 + math.cos(math.pi * entry["step"] / 9)))
+        assert "hard_temperature" not in entry
 
 
 def test_a_component_that_is_not_finite_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -21,6 +21,7 @@ from hf_distill.recipe.effort import effort_of
 from hf_distill.recipe.exports import export_student, export_teacher
 from hf_distill.recipe.hardware import LAUNCHED
 from hf_distill.report import DistillationReport
+from hf_distill.tracking import track_report
 from hf_distill.trainer import DistillationTrainer
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ def report_results(
     push: bool = False,
 ) -> DistillationReport | None:
     """Compare teacher, students and controls; write report, plots and card into the first student's folder.
+
+    The trackers of ``report_to`` get the comparison as well.
 
     Args:
         students: One a seed; the first is the one that is published.
@@ -87,7 +90,7 @@ def report_results(
         control=report.control and {**report.control, **effort_of(controls)},
     )
     report.save(folder)
-    save_plots(
+    plots = save_plots(
         report,
         folder,
         {"student": first.state.log_history, "control": controls[0].state.log_history if controls else []},
@@ -107,6 +110,7 @@ def report_results(
         first.report = report.to_dict()
         first.create_model_card(dataset=dataset, **card)
         logger.info("The ONNX files are in %s.", folder / "onnx")
+    track_report(first, report, plots)
     if push:
         first.push_to_hub(dataset=dataset, **card)
     return report

@@ -22,6 +22,7 @@ from hf_distill.metrics import classification_metrics
 from hf_distill.objective import Objective
 from hf_distill.recipe.effort import train_measured
 from hf_distill.teachers import Teacher
+from hf_distill.tracking import own_run
 from hf_distill.trainer import DistillationTrainer
 from hf_distill.training_args import DistillationTrainingArguments
 
@@ -118,7 +119,7 @@ def train_run(
     """Train a model in ``args.output_dir``, or take up the one that was trained there with the same settings.
 
     Args:
-        title: What the log calls it.
+        title: What the log and the trackers call it.
         build: Makes the model; called after the seed is set.
         args: The settings; nothing is pushed.
         rows: The training set; random views without a fixed number get their seed from ``args``.
@@ -170,7 +171,8 @@ def train_run(
     elif run.main_process:
         remove_exports(run.folder)
     trainer.accelerator.wait_for_everyone()
-    train_measured(trainer, checkpoint)
+    with own_run(trainer, title):
+        train_measured(trainer, checkpoint)
     trainer.save_model()
     trainer.save_state()
     run.end()
