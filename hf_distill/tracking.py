@@ -9,18 +9,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
 
 from hf_distill.redaction import first_line, public_settings
 from hf_distill.report import DistillationReport
-
-if TYPE_CHECKING:
-    from hf_distill.trainer import DistillationTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +39,7 @@ class ObjectiveCallback(TrainerCallback):
         trainer: Whose objective it is.
     """
 
-    def __init__(self, trainer: DistillationTrainer) -> None:
+    def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
 
     def on_train_begin(
@@ -68,7 +65,7 @@ class ObjectiveCallback(TrainerCallback):
 
 
 @contextmanager
-def own_run(trainer: DistillationTrainer, title: str) -> Iterator[None]:
+def own_run(trainer: Trainer, title: str) -> Iterator[None]:
     """One run in each tracker for what is trained inside the block, where a process trains several models.
 
     By itself W&B goes on in the run that the first training has opened, trackio in the one that has the same name, and
@@ -101,7 +98,7 @@ def own_run(trainer: DistillationTrainer, title: str) -> Iterator[None]:
                 callbacks[callbacks.index(tracker)] = type(tracker)()  # the old one would go on with the ended run
 
 
-def track_report(trainer: DistillationTrainer, report: DistillationReport, plots: Sequence[Path]) -> None:
+def track_report(trainer: Trainer, report: DistillationReport, plots: Sequence[Path]) -> None:
     """Send a comparison to the trackers of a trainer, as a run of its own: plots, tables and figures.
 
     It is about several trainings, so it belongs to none of them. A tracker that breaks is named in a warning; call this
@@ -137,7 +134,7 @@ def tensorboard_folder(args: TrainingArguments) -> Path:
     return Path(given).expanduser() if given else _home(args) / TENSORBOARD_FOLDER
 
 
-def objective_settings(trainer: DistillationTrainer) -> dict[str, Any]:
+def objective_settings(trainer: Trainer) -> dict[str, Any]:
     """The terms of the objective and the teachers as plain settings, without local paths.
 
     Args:
@@ -173,7 +170,7 @@ def figures(report: DistillationReport) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _settings(trainer: DistillationTrainer, report: DistillationReport) -> dict[str, Any]:
+def _settings(trainer: Trainer, report: DistillationReport) -> dict[str, Any]:
     """What was compared, for a tracker's table of runs."""
     args = trainer.args
     said = {"dataset": report.dataset, "seeds": ", ".join(map(str, report.seeds)), "command": report.command or ""}
@@ -181,7 +178,7 @@ def _settings(trainer: DistillationTrainer, report: DistillationReport) -> dict[
     return public_settings({**said, **objective_settings(trainer), **{key: getattr(args, key) for key in chosen}})
 
 
-def _to_tensorboard(name: str, trainer: DistillationTrainer, report: DistillationReport, plots: Sequence[Path]) -> None:
+def _to_tensorboard(name: str, trainer: Trainer, report: DistillationReport, plots: Sequence[Path]) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(tensorboard_folder(trainer.args) / name)) as writer:
@@ -195,7 +192,7 @@ def _to_tensorboard(name: str, trainer: DistillationTrainer, report: Distillatio
         writer.add_hparams(_settings(trainer, report), figures(report), run_name=".")
 
 
-def _to_wandb(name: str, trainer: DistillationTrainer, report: DistillationReport, plots: Sequence[Path]) -> None:
+def _to_wandb(name: str, trainer: Trainer, report: DistillationReport, plots: Sequence[Path]) -> None:
     import wandb
 
     running = wandb.run
@@ -207,7 +204,7 @@ def _to_wandb(name: str, trainer: DistillationTrainer, report: DistillationRepor
         run.finish()
 
 
-def _to_trackio(name: str, trainer: DistillationTrainer, report: DistillationReport, plots: Sequence[Path]) -> None:
+def _to_trackio(name: str, trainer: Trainer, report: DistillationReport, plots: Sequence[Path]) -> None:
     import trackio
 
     args = trainer.args

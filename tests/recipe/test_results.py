@@ -29,7 +29,7 @@ def test_files_and_trackers_hold_the_comparison(tmp_path: Path, monkeypatch: pyt
     returned = report_results(
         [trainer], [], tiny.bert(), {"test": tiny.dataset()}, default_data_collator, dataset="toy", origin="", card={}
     )
-    assert returned is found
+    assert returned == found
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         ["README.md", "_tensorboard", "report.json", *(f"{name}.png" for name in PLOTS)]
     )
