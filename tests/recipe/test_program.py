@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import pytest
 import torch
 
 from hf_distill.recipe import run
+
+
+@pytest.fixture(autouse=True)
+def put_back() -> Iterator[None]:
+    """What a recipe sets for its whole process."""
+    logger = logging.getLogger("hf_distill")
+    before = logger.level
+    yield
+    logger.setLevel(before)
 
 
 @pytest.fixture
