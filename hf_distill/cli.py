@@ -269,14 +269,14 @@ def _predict(chosen: argparse.Namespace) -> None:
 
 def _push(chosen: argparse.Namespace) -> None:
     folder = _model_folder(chosen.folder)
-    address = push_folder(
+    commit = push_folder(
         folder,
         chosen.repo,
         private=chosen.private,
         revision=chosen.revision,
         commit_message=chosen.message,
     )
-    print(address)
+    print(commit.commit_url)
 
 
 # ---- What they share ----

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
 from huggingface_hub.errors import LocalTokenNotFoundError, OfflineModeIsEnabled
 
 from hf_distill.redaction import HUB_TOKEN
@@ -44,7 +46,7 @@ def push_folder(
     revision: str | None = None,
     commit_message: str = "Upload a distilled model",
     api: HfApi | None = None,
-) -> str:
+) -> CommitInfo:
     """Publish a trained model from its folder, which is left as it is.
 
     The files go up in one commit, so that the repository never holds half a model. The repository is made where it is
@@ -59,7 +61,7 @@ def push_folder(
         api: The Hub; default the usual one, with the token of ``hf auth login`` or ``HF_TOKEN``.
 
     Returns:
-        The address of the commit.
+        The commit; its address is ``commit_url``.
 
     Raises:
         FileNotFoundError: the folder holds no model.
@@ -73,7 +75,7 @@ def push_folder(
     kept = sorted(path.name for path in root.iterdir() if path.is_file() and path.name not in files)
     if kept:
         logger.info("Not published: %s.", ", ".join(kept))
-    try:
+    with hub_errors_explained(repo_id, root):
         api.create_repo(repo_id, private=private, exist_ok=True)
         if private and not api.repo_info(repo_id).private:
             raise ValueError(
@@ -83,9 +85,21 @@ def push_folder(
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         operations = [CommitOperationAdd(name, content) for name, content in contents]
-        return str(api.create_commit(repo_id, operations, commit_message=commit_message, revision=revision).commit_url)
+        return api.create_commit(repo_id, operations, commit_message=commit_message, revision=revision)
+
+
+@contextmanager
+def hub_errors_explained(repo_id: str, folder: str | Path) -> Iterator[None]:
+    """Turn the Hub's errors into those of :func:`push_folder`, which say what to do.
+
+    Args:
+        repo_id: ``owner/name``.
+        folder: What was to be pushed.
+    """
+    try:
+        yield
     except Exception as error:  # the client's library, and so its exceptions, differ between versions
-        explained = _explained(error, repo_id, root)
+        explained = _explained(error, repo_id, folder)
         if explained is None:
             raise
         raise explained from error
@@ -132,7 +146,7 @@ def _content(folder: Path, name: str, repo_id: str) -> str | bytes:
     return str(path)
 
 
-def _explained(error: Exception, repo_id: str, folder: Path) -> OSError | None:
+def _explained(error: Exception, repo_id: str, folder: str | Path) -> OSError | None:
     """The same in words that say what to do; ``None`` where the Hub is not to blame."""
     again = f"Nothing in {folder} was changed; the same command, given again, finishes the job."
     login = "Log in with `hf auth login`, or set HF_TOKEN to a token that may write."

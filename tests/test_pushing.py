@@ -64,9 +64,9 @@ def state(folder: Path) -> dict[str, str]:
 
 def test_what_belongs_there_goes_up_and_nothing_else(hub: HubServer, folder: Path) -> None:
     before = state(folder)
-    address = push_folder(folder, REPO, api=api(hub))
+    commit = push_folder(folder, REPO, api=api(hub))
     assert set(hub.repos[REPO]) == PUBLIC
-    assert address.startswith(f"{hub.url}/{REPO}/commit/")
+    assert commit.commit_url.startswith(f"{hub.url}/{REPO}/commit/")
     assert hub.repos[REPO]["model.safetensors"] == (folder / "model.safetensors").read_bytes()
     assert not hub.private
     assert state(folder) == before
