@@ -99,10 +99,19 @@ def hub_errors_explained(repo_id: str, folder: str | Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the client's library, and so its exceptions, differ between versions
-        explained = _explained(error, repo_id, folder)
+        causes = (_explained(cause, repo_id, folder) for cause in _causes(error))
+        explained = next((told for told in causes if told is not None), None)
         if explained is None:
             raise
         raise explained from error
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it was raised from: uploads of large files fail as a ``RuntimeError`` without a reason."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
 
 
 def public_files(folder: Path) -> list[str]:
@@ -146,7 +155,7 @@ def _content(folder: Path, name: str, repo_id: str) -> str | bytes:
     return str(path)
 
 
-def _explained(error: Exception, repo_id: str, folder: str | Path) -> OSError | None:
+def _explained(error: BaseException, repo_id: str, folder: str | Path) -> OSError | None:
     """The same in words that say what to do; ``None`` where the Hub is not to blame."""
     again = f"Nothing in {folder} was changed; the same command, given again, finishes the job."
     login = "Log in with `hf auth login`, or set HF_TOKEN to a token that may write."

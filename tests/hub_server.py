@@ -36,9 +36,7 @@ REPO_API = (
 
 @dataclass
 class Fault:
-    """What goes wrong: a status, 0 for a connection that is cut, for so many requests to addresses that contain
-    ``where``.
-    """
+    """A status for so many requests to addresses that contain ``where``; see ``HubServer.fail``."""
 
     status: int
     where: str = ""
@@ -111,7 +109,8 @@ class HubServer:
     ) -> None:
         """Answer with ``status`` from now on, if the address of a request contains ``where``.
 
-        0 cuts the connection, when half of the request's body has come. ``times`` ends it after so many requests.
+        0 cuts the connection when half of the request's body has come, and -1 when all is done but the answer.
+        ``times`` ends it after so many requests.
         """
         self.fault = Fault(status, where, dict(headers or {}), times)
 
@@ -152,7 +151,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         if (body := self.body()) is None:
             return
-        wanted = urlsplit(self.path).path.removeprefix("/lfs/")
+        wanted = urlsplit(self.path).path.removeprefix("/stored/")
         if digest(body) != wanted:
             return self.answer(400, {"error": "These are other bytes than those announced."})
         self.hub.objects[wanted] = body
@@ -256,7 +255,7 @@ class Handler(BaseHTTPRequestHandler):
         """Say where large files are to be put; those that are there already need no upload."""
 
         def actions(oid: str) -> dict[str, Any]:
-            upload, verify = f"{self.hub.url}/lfs/{oid}", f"{self.hub.url}/verify/{oid}"
+            upload, verify = f"{self.hub.url}/stored/{oid}", f"{self.hub.url}/verify/{oid}"
             return {"actions": {"upload": {"href": upload}, "verify": {"href": verify}}}
 
         known = self.hub.objects
@@ -274,17 +273,20 @@ class Handler(BaseHTTPRequestHandler):
 
     def fails(self) -> bool:
         """Do what was ordered for this request, if anything was."""
-        if not self.faulty():
+        if not self.faulty() or self.hub.fault.status < 0:
             return False
         fault = self.hub.fault
         fault.times -= 1
         if fault.status == 0:
-            self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
+            self.cut()
         else:
             content = json.dumps({"error": "This fault was ordered."}).encode()
             self.send(fault.status, content, {"Content-Type": "application/json", **fault.headers})
         return True
+
+    def cut(self) -> None:
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
 
     def miss(self, code: str, commit: str = "") -> None:
         self.send(404, b"{}", {"X-Error-Code": code, **({"X-Repo-Commit": commit} if commit else {})})
@@ -293,6 +295,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def send(self, status: int, content: bytes, headers: Mapping[str, str]) -> None:
+        if self.faulty() and self.hub.fault.status < 0:
+            self.hub.fault.times -= 1
+            return self.cut()
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(content)), "Connection": "close"}.items():
             self.send_header(name, value)
