@@ -12,6 +12,7 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
 from huggingface_hub.errors import LocalTokenNotFoundError, OfflineModeIsEnabled
 
 from hf_distill.redaction import HUB_TOKEN
+from hf_distill.serving import PLACEHOLDER
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def push_folder(
     """Publish a trained model from its folder, which is left as it is.
 
     The files go up in one commit, so that the repository never holds half a model. The repository is made where it is
-    missing, and so is the branch. The card's example of use is given the name of the repository.
+    missing, and so is the branch. The card's examples of use are given the name of the repository.
 
     Args:
         folder: With ``config.json`` and ``model.safetensors``.
@@ -151,7 +152,8 @@ def _content(folder: Path, name: str, repo_id: str) -> str | bytes:
     if told := [what for what, there in secrets.items() if there]:
         raise ValueError(f"{path} names {' and '.join(told)}, so nothing was sent. Take it out and push again.")
     if name == "README.md":
-        return LOCAL_MODEL.sub(lambda match: f'model="{repo_id}"{match[1]}', text).encode()
+        named = LOCAL_MODEL.sub(lambda match: f'model="{repo_id}"{match[1]}', text)
+        return PLACEHOLDER.sub(repo_id, named).encode()
     return str(path)
 
 

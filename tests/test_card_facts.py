@@ -88,6 +88,14 @@ def test_a_model_that_transformers_lacks_is_loaded_with_its_code(tmp_path: Path,
     assert ('model="my-student", trust_remote_code=True)' in write_card(facts).text) is brings
 
 
+def test_architecture_and_onnx_file_are_those_of_the_student(tmp_path: Path) -> None:
+    facts = facts_of(trainer(tmp_path))
+    assert (facts.architecture, facts.onnx_file) == ("bert", None)
+    (tmp_path / "my-student" / "onnx").mkdir(parents=True)
+    (tmp_path / "my-student" / "onnx" / "model.onnx").touch()
+    assert facts_of(trainer(tmp_path)).onnx_file == "onnx/model.onnx"
+
+
 def test_an_ensemble_is_named_member_by_member(tmp_path: Path) -> None:
     first, second = tiny.bert(seed=1), tiny.bert(seed=2)
     first.config._name_or_path, second.config._name_or_path = "org/first", "org/second"

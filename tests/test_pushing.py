@@ -17,7 +17,10 @@ from hf_distill.pushing import push_folder
 
 TOKEN = "hf_" + "aB3" * 11 + "x"
 REPO = "tester/student"
-CARD = 'classifier = pipeline("text-classification", model="local-name")  # the folder that holds these files\n'
+CARD = (
+    'classifier = pipeline("text-classification", model="local-name")  # the folder that holds these files\n'
+    "docker run server --model-id your-name/local-name\n"
+)
 PUBLIC = {
     "config.json",
     "model.safetensors",
@@ -74,7 +77,10 @@ def test_what_belongs_there_goes_up_and_nothing_else(hub: HubServer, folder: Pat
 
 def test_the_card_leads_to_the_repository(hub: HubServer, folder: Path) -> None:
     push_folder(folder, REPO, api=api(hub))
-    assert hub.repos[REPO]["README.md"] == b'classifier = pipeline("text-classification", model="tester/student")\n'
+    assert hub.repos[REPO]["README.md"].decode() == (
+        'classifier = pipeline("text-classification", model="tester/student")\n'
+        "docker run server --model-id tester/student\n"
+    )
     assert (folder / "README.md").read_text() == CARD
 
 
