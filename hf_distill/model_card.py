@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hf_distill.deployment_table import COLUMNS, deployment_cells, deployment_notes
 from hf_distill.redaction import public_settings, redacted
-from hf_distill.report import training_notes
+from hf_distill.report import flag_by_flag, training_notes
 from hf_distill.serving import TEI_ARCHITECTURES, endpoint_name
 
 TASK_NAMES = {"text-classification": "Text Classification", "image-classification": "Image Classification"}
@@ -69,6 +69,7 @@ class CardFacts:
         brings_code: Whether the model's own code lies beside its weights, because transformers has no such model.
         architecture: The ``model_type`` of its config, such as ``bert``.
         onnx_file: Where among the files the model lies as ONNX; ``None`` if it does not.
+        plots: The pictures among the files, with what they show.
     """
 
     model_name: str
@@ -91,6 +92,7 @@ class CardFacts:
     brings_code: bool = False
     architecture: str | None = None
     onnx_file: str | None = None
+    plots: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_card(facts: CardFacts, report: Mapping[str, Any] | None = None) -> ModelCard:
@@ -429,5 +431,5 @@ def _template(name: str) -> Any:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"cell": _cell, "code": _code, "endpoint_name": endpoint_name}
+    environment.filters |= {"cell": _cell, "code": _code, "endpoint_name": endpoint_name, "flag_by_flag": flag_by_flag}
     return environment.get_template(name)
