@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
+import tempfile
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import cached_property, partial
 from pathlib import Path
@@ -42,6 +44,7 @@ class PublishingTrainer(Trainer):
     teachers: dict[str, Teacher]
     report: Mapping[str, Any] | None = None
     student_origin: str | None = None
+    hub_model_id: Any
     push_in_progress: Any
 
     @property
@@ -90,10 +93,21 @@ class PublishingTrainer(Trainer):
             facts = facts_of(self, language, license, tags, model_name, finetuned_from, tasks, dataset or dataset_tags)
             write_card(facts, self.report).save(Path(self.args.output_dir) / "README.md")
 
-    def init_hf_repo(self, *args: Any, **kwargs: Any) -> None:
-        """Make the repository as ``Trainer`` does, with errors that say what to do."""
-        with hub_errors_explained(self.args.hub_model_id or Path(self.args.output_dir).name, self.args.output_dir):
-            super().init_hf_repo(*args, **kwargs)
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Make the repository, or find it, with errors that say what to do.
+
+        Args:
+            token: Default ``args.hub_token``, then that of ``hf auth login``.
+            private: Default ``args.hub_private_repo``; for a repository that is made.
+        """
+        if not self.is_world_process_zero():
+            return
+        name = self.args.hub_model_id or Path(self.args.output_dir).absolute().name
+        api = self._hub if token is None else HfApi(token=token)
+        private = self.args.hub_private_repo if private is None else private
+        with hub_errors_explained(name, self.args.output_dir):
+            self.hub_model_id = api.create_repo(name, private=private, exist_ok=True).repo_id
+        self.push_in_progress = None
 
     def push_to_hub(
         self,
@@ -167,21 +181,22 @@ class PublishingTrainer(Trainer):
         if not self.is_world_process_zero() or (running is not None and not self.args.hub_always_push):
             return
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        # Pushed from a place of its own: the next save may come while this one is still on its way.
+        place = tempfile.TemporaryDirectory(prefix="_push_", dir=self.args.output_dir)
         for name in public_files(Path(checkpoint_folder)):
-            target = Path(self.args.output_dir) / name
+            target = Path(place.name) / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(Path(checkpoint_folder) / name, target)
+            _link(Path(checkpoint_folder) / name, target)
         push = partial(
             push_folder,
-            self.args.output_dir,
+            place.name,
             self.hub_model_id,
             private=bool(self.args.hub_private_repo),
             revision=self.args.hub_revision,
             commit_message=f"Training in progress, step {self.state.global_step}",
             api=self._hub,
         )
-        job = self._hub.run_as_future(push)
-        job.add_done_callback(_tell_failure)
+        job = self._hub.run_as_future(_push_and_tidy, push, place)
         self.push_in_progress = running or PushInProgress([])
         self.push_in_progress.jobs.append(job)
 
@@ -191,6 +206,18 @@ class PublishingTrainer(Trainer):
         return HfApi(token=self.args.hub_token)
 
 
-def _tell_failure(push: Future[CommitInfo]) -> None:
-    if error := push.exception():
-        logger.error("A push during training failed; training goes on, and the next save pushes again. %s", error)
+def _link(source: Path, target: Path) -> None:
+    """The same file in a second place, as a copy where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy(source, target)
+
+
+def _push_and_tidy(push: Callable[[], CommitInfo], place: tempfile.TemporaryDirectory[str]) -> CommitInfo:
+    with place:
+        try:
+            return push()
+        except Exception as error:
+            logger.error("A push during training failed; training goes on, and the next save pushes again. %s", error)
+            raise

@@ -86,7 +86,8 @@ def test_nothing_names_the_folder_or_the_host(repo: dict[str, bytes], folder: Pa
 def test_the_teacher_is_not_in_the_student(repo: dict[str, bytes], folder: Path) -> None:
     student, teacher = (folder / name / "model.safetensors" for name in ("base", "my-teacher"))
 
-    assert len(repo["model.safetensors"]) == student.stat().st_size < teacher.stat().st_size
+    assert abs(len(repo["model.safetensors"]) - student.stat().st_size) < 100  # of other names in the header
+    assert student.stat().st_size + 1000 < teacher.stat().st_size
 
 
 def test_the_card_is_ours_and_leads_to_the_repository(repo: dict[str, bytes]) -> None:

@@ -32,7 +32,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
-        monkeypatch.setattr("transformers.utils.hub._hf_api", None, raising=False)
+        monkeypatch.setattr("transformers.utils.hub._hf_api", None, raising=False)  # made anew, for this address
+        monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", server.url)  # transformers before that
         yield server
 
 
@@ -87,6 +88,7 @@ def test_at_every_save_it_is_the_student_of_that_save(hub: HubServer, tmp_path: 
     assert pushed == saved
     assert saved[0] != saved[1]
     assert set(hub.repos[REPO]) == STUDENT - {"README.md"}
+    assert not list((tmp_path / "student").glob("_*"))
 
 
 def test_a_push_that_fails_at_a_save_stops_no_training_and_the_next_finishes_the_job(
