@@ -17,6 +17,8 @@ from hf_distill.image_views import stored_rows
 from hf_distill.labels import LABEL_COLUMNS, label_names
 from hf_distill.losses import NO_LABEL
 from hf_distill.model_card import TASK_NAMES, CardFacts, TeacherFacts, hub_id, sources
+from hf_distill.report_page import PLOTS
+from hf_distill.serving import onnx_file
 from hf_distill.teachers import Teacher
 
 
@@ -66,6 +68,9 @@ def facts_of(
         training=_settings(trainer),
         versions=library_versions(),
         brings_code=getattr(trainer.model, "_auto_class", None) is not None,
+        architecture=config.model_type,
+        onnx_file=onnx_file(args.output_dir),
+        plots={name: says for name, says in PLOTS.items() if (Path(args.output_dir) / name).is_file()},
         references=sources(part for loss in losses if isinstance(loss, nn.Module) for part in loss.modules()),
     )
 

@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from hf_distill.deployment import deployment, deployment_rows, joined
 from hf_distill.deployment_table import deployment_lines
 from hf_distill.export import OnnxExport, export_folder, export_onnx
 from hf_distill.inputs import Inputs, existing, find_images, read_evaluation, read_texts
-from hf_distill.model_card import with_deployment
+from hf_distill.model_card import with_deployment, with_onnx_route
 from hf_distill.onnx_classifier import ONNX_FILES
 from hf_distill.predictor import Answer, Predictor
 from hf_distill.pushing import push_folder
@@ -213,6 +213,7 @@ def _export(chosen: argparse.Namespace) -> None:
     exports = export_folder(predictor.model, folder, **settings)
     for found in exports:
         _show_export(found)
+    _change_card(folder, lambda card: with_onnx_route(card, ONNX_FILES[False]))
     if chosen.data is not None:
         measured = deployment_rows(predictor.model, exports, rows, predictor.collate)
         section = deployment(measured, dataset=chosen.data, split=data.split, examples=len(rows))
@@ -237,15 +238,21 @@ def _write_down(folder: Path, section: dict[str, Any]) -> None:
         report = DistillationReport.load(folder)
     except (FileNotFoundError, ValueError):
         return
-    report = replace(report, deployment=joined(report.deployment, section))
-    report.save(folder)
-    written, card = ["report.json"], folder / "README.md"
-    text = with_deployment(card.read_text(encoding="utf-8"), report.deployment or {}) if card.is_file() else None
-    if text is not None:
-        with _written(str(card)) as file:
-            file.write(text)
-        written.append(card.name)
-    logger.info("Written into %s of %s.", " and ".join(written), folder)
+    section = joined(report.deployment, section)
+    replace(report, deployment=section).save(folder)
+    changed = _change_card(folder, lambda card: with_deployment(card, section))
+    logger.info("Written into %s of %s.", "report.json and README.md" if changed else "report.json", folder)
+
+
+def _change_card(folder: Path, change: Callable[[str], str | None]) -> bool:
+    """Change the card of a folder, and tell whether it has one with a place for the change."""
+    card = folder / "README.md"
+    text = change(card.read_text(encoding="utf-8")) if card.is_file() else None
+    if text is None:
+        return False
+    with _written(str(card)) as file:
+        file.write(text)
+    return True
 
 
 def _predict(chosen: argparse.Namespace) -> None:
@@ -269,14 +276,14 @@ def _predict(chosen: argparse.Namespace) -> None:
 
 def _push(chosen: argparse.Namespace) -> None:
     folder = _model_folder(chosen.folder)
-    address = push_folder(
+    commit = push_folder(
         folder,
         chosen.repo,
         private=chosen.private,
         revision=chosen.revision,
         commit_message=chosen.message,
     )
-    print(address)
+    print(commit.commit_url)
 
 
 # ---- What they share ----

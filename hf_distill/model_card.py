@@ -17,9 +17,9 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hf_distill.deployment_table import COLUMNS, deployment_cells, deployment_notes
-from hf_distill.onnx_classifier import ONNX_FILES
 from hf_distill.redaction import public_settings, redacted
-from hf_distill.report import training_notes
+from hf_distill.report import flag_by_flag, training_notes
+from hf_distill.serving import TEI_ARCHITECTURES, endpoint_name
 
 TASK_NAMES = {"text-classification": "Text Classification", "image-classification": "Image Classification"}
 MODELS = ("teacher", "student", "control")
@@ -67,6 +67,9 @@ class CardFacts:
         references: The papers behind the losses, one line each; see :func:`sources`.
         limits: What a user should know about this model beyond what every card says.
         brings_code: Whether the model's own code lies beside its weights, because transformers has no such model.
+        architecture: The ``model_type`` of its config, such as ``bert``.
+        onnx_file: Where among the files the model lies as ONNX; ``None`` if it does not.
+        plots: The pictures among the files, with what they show.
     """
 
     model_name: str
@@ -87,6 +90,9 @@ class CardFacts:
     references: Sequence[str] = ()
     limits: Sequence[str] = ()
     brings_code: bool = False
+    architecture: str | None = None
+    onnx_file: str | None = None
+    plots: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_card(facts: CardFacts, report: Mapping[str, Any] | None = None) -> ModelCard:
@@ -120,10 +126,12 @@ def write_card(facts: CardFacts, report: Mapping[str, Any] | None = None) -> Mod
         report=report,
         teachers=[_link(teacher.name) for teacher in facts.teachers],
         origins=_origins(facts),
+        onnx_route=_onnx_route(facts.onnx_file, facts.task) if facts.onnx_file else "",
+        served_by_tei=facts.task == "text-classification" and facts.architecture in TEI_ARCHITECTURES,
         evaluation=_evaluation(report) if report is not None else None,
         versions=(report or {}).get("versions") or facts.versions,
         training_notes=training_notes((report or {}).get("student") or {}),
-        deployed=_deployed(deployment, facts.task) if deployment else "",
+        deployed=_deployed(deployment) if deployment else "",
         limits=_limits(facts, report),
     )
     return ModelCard(f"---\n{_metadata(facts, report).to_yaml()}\n---\n\n{text}")
@@ -140,13 +148,33 @@ def with_deployment(card: str, deployment: Mapping[str, Any]) -> str | None:
         The new text; ``None`` where the card is another one, with no place for this.
     """
     task = ModelCard(card).data.get("pipeline_tag")
-    section = _deployed(redacted(deployment), str(task))
+    section = _deployed(redacted(deployment))
     after = re.search(r"^## (?:Training|Limits)$", card, re.MULTILINE)
     if task not in TASK_NAMES or after is None:
         return None
     heading = section[: section.index("\n") + 1]
     before = card[: after.start()]
     start = before.find(heading)
+    return (before if start < 0 else before[:start]) + section + card[after.start() :]
+
+
+def with_onnx_route(card: str, file: str) -> str | None:
+    """A card that shows how the model is served from an ONNX file.
+
+    Args:
+        card: The text of a card that :func:`write_card` wrote.
+        file: The ONNX file, within the folder.
+
+    Returns:
+        The new text; ``None`` where the card is another one, with no place for this.
+    """
+    task = ModelCard(card).data.get("pipeline_tag")
+    after = re.search(r"^### Inference Endpoints$", card, re.MULTILINE)
+    if task not in TASK_NAMES or after is None:
+        return None
+    section = _onnx_route(file, task)
+    before = card[: after.start()]
+    start = before.find(section[: section.index("\n") + 1])
     return (before if start < 0 else before[:start]) + section + card[after.start() :]
 
 
@@ -256,17 +284,21 @@ def _evaluation(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _deployed(deployment: Mapping[str, Any], task: str) -> str:
+def _deployed(deployment: Mapping[str, Any]) -> str:
     """The section about PyTorch, ONNX and int8."""
     text: str = _template("deployment.md").render(
         deployment=deployment,
-        task=task,
         dataset=_link(str(deployment["dataset"]), "datasets/"),
         columns=["", *(column[0].upper() + column[1:] for column in COLUMNS)],
         rows=[[label[0].upper() + label[1:], *cells] for label, cells in deployment_cells(deployment)],
         notes=deployment_notes(deployment),
-        file=ONNX_FILES[False],
     )
+    return text
+
+
+def _onnx_route(file: str, task: str) -> str:
+    """The section about ONNX Runtime."""
+    text: str = _template("onnx_route.md").render(file=file, task=task)
     return text
 
 
@@ -399,5 +431,5 @@ def _template(name: str) -> Any:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"cell": _cell, "code": _code}
+    environment.filters |= {"cell": _cell, "code": _code, "endpoint_name": endpoint_name, "flag_by_flag": flag_by_flag}
     return environment.get_template(name)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
 from huggingface_hub.errors import LocalTokenNotFoundError, OfflineModeIsEnabled
 
 from hf_distill.redaction import HUB_TOKEN
+from hf_distill.serving import PLACEHOLDER
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +47,11 @@ def push_folder(
     revision: str | None = None,
     commit_message: str = "Upload a distilled model",
     api: HfApi | None = None,
-) -> str:
+) -> CommitInfo:
     """Publish a trained model from its folder, which is left as it is.
 
     The files go up in one commit, so that the repository never holds half a model. The repository is made where it is
-    missing, and so is the branch. The card's example of use is given the name of the repository.
+    missing, and so is the branch. The card's examples of use are given the name of the repository.
 
     Args:
         folder: With ``config.json`` and ``model.safetensors``.
@@ -59,7 +62,7 @@ def push_folder(
         api: The Hub; default the usual one, with the token of ``hf auth login`` or ``HF_TOKEN``.
 
     Returns:
-        The address of the commit.
+        The commit; its address is ``commit_url``.
 
     Raises:
         FileNotFoundError: the folder holds no model.
@@ -73,7 +76,7 @@ def push_folder(
     kept = sorted(path.name for path in root.iterdir() if path.is_file() and path.name not in files)
     if kept:
         logger.info("Not published: %s.", ", ".join(kept))
-    try:
+    with hub_errors_explained(repo_id, root):
         api.create_repo(repo_id, private=private, exist_ok=True)
         if private and not api.repo_info(repo_id).private:
             raise ValueError(
@@ -83,12 +86,33 @@ def push_folder(
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         operations = [CommitOperationAdd(name, content) for name, content in contents]
-        return str(api.create_commit(repo_id, operations, commit_message=commit_message, revision=revision).commit_url)
+        return api.create_commit(repo_id, operations, commit_message=commit_message, revision=revision)
+
+
+@contextmanager
+def hub_errors_explained(repo_id: str, folder: str | Path) -> Iterator[None]:
+    """Turn the Hub's errors into those of :func:`push_folder`, which say what to do.
+
+    Args:
+        repo_id: ``owner/name``.
+        folder: What was to be pushed.
+    """
+    try:
+        yield
     except Exception as error:  # the client's library, and so its exceptions, differ between versions
-        explained = _explained(error, repo_id, root)
+        causes = (_explained(cause, repo_id, folder) for cause in _causes(error))
+        explained = next((told for told in causes if told is not None), None)
         if explained is None:
             raise
         raise explained from error
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it was raised from: uploads of large files fail as a ``RuntimeError`` without a reason."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
 
 
 def public_files(folder: Path) -> list[str]:
@@ -128,11 +152,12 @@ def _content(folder: Path, name: str, repo_id: str) -> str | bytes:
     if told := [what for what, there in secrets.items() if there]:
         raise ValueError(f"{path} names {' and '.join(told)}, so nothing was sent. Take it out and push again.")
     if name == "README.md":
-        return LOCAL_MODEL.sub(lambda match: f'model="{repo_id}"{match[1]}', text).encode()
+        named = LOCAL_MODEL.sub(lambda match: f'model="{repo_id}"{match[1]}', text)
+        return PLACEHOLDER.sub(repo_id, named).encode()
     return str(path)
 
 
-def _explained(error: Exception, repo_id: str, folder: Path) -> OSError | None:
+def _explained(error: BaseException, repo_id: str, folder: str | Path) -> OSError | None:
     """The same in words that say what to do; ``None`` where the Hub is not to blame."""
     again = f"Nothing in {folder} was changed; the same command, given again, finishes the job."
     login = "Log in with `hf auth login`, or set HF_TOKEN to a token that may write."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -228,6 +229,18 @@ class DistillationReport:
             *(_line(label, cells) for label, cells in self.rows(split)),
             *(line for note in self.notes(split) for line in textwrap.wrap(note, WIDTH)),
         ]
+
+
+def flag_by_flag(command: str) -> str:
+    r"""A command with each of its flags on a line of its own; one with quotes stays as it is.
+
+    Example:
+        >>> print(flag_by_flag("python train.py --seeds 0,1 --bf16"))
+        python train.py \
+          --seeds 0,1 \
+          --bf16
+    """
+    return command if re.search("[\"']", command) else command.replace(" --", " \\\n  --")
 
 
 def training_notes(figures: Mapping[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hf_distill.deployment_table import COLUMNS, deployment_cells, deployment_notes, deployment_title
-from hf_distill.report import DistillationReport
+from hf_distill.report import DistillationReport, flag_by_flag
 
 PLOTS = {
     "models.png": "Teacher, student and control side by side: accuracy, size and speed.",
@@ -119,4 +119,5 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["flag_by_flag"] = flag_by_flag
     return environment.get_template("report.html")

@@ -1,7 +1,8 @@
 """A Hub in miniature: enough of its protocol for ``push_to_hub`` and ``from_pretrained``, with faults on demand.
 
-Every file is uploaded in the ``regular`` way, inside the commit. Only the standard library is used, so that it can be
-started before ``huggingface_hub`` is imported, which reads ``HF_ENDPOINT`` once::
+Every file is uploaded in the ``regular`` way, inside the commit, unless it is asked for large ones apart. Only the
+standard library is used, so that it can be started before ``huggingface_hub`` is imported, which reads ``HF_ENDPOINT``
+once::
 
     with HubServer(token) as hub:
         os.environ["HF_ENDPOINT"] = hub.url
@@ -13,9 +14,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import re
 import socket
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -24,7 +28,20 @@ from urllib.parse import unquote, urlsplit
 
 OWNER = "tester"
 REPO = r"(?P<repo>[\w.-]+/[\w.-]+)"
-REPO_API = r"(?P<api>[\w.-]+/[\w.-]+)(?:/revision/[^/]+|(?P<tree>/tree/[^/]+(?P<folder>/.+)?))?"
+REPO_API = (
+    r"(?P<api>[\w.-]+/[\w.-]+)"
+    r"(?:/revision/(?P<revision>[^/]+)|(?P<tree>/tree/(?P<branch>[^/]+)(?P<folder>/.+)?))?"
+)
+
+
+@dataclass
+class Fault:
+    """A status for so many requests to addresses that contain ``where``; see ``HubServer.fail``."""
+
+    status: int
+    where: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    times: float = math.inf
 
 
 class HubServer:
@@ -34,15 +51,25 @@ class HubServer:
         token: What a client must send in order to write.
         repos: The files, by path, of each repository that exists already; of another branch than the main one under
             ``owner/name@branch``.
+        large: The ends of the names of files that go up by themselves, as Git LFS does it, before the commit.
+
+    Attributes:
+        uploaded: The bodies of all requests, as far as they came.
+        received: So many bytes in bodies of requests.
+        sent: So many in bodies of answers.
+        commits: So many were made.
     """
 
-    def __init__(self, token: str, repos: Mapping[str, dict[str, bytes]] | None = None) -> None:
-        self.token = token
+    def __init__(
+        self, token: str, repos: Mapping[str, dict[str, bytes]] | None = None, large: tuple[str, ...] = ()
+    ) -> None:
+        self.token, self.large = token, large
         self.repos: dict[str, dict[str, bytes]] = dict(repos or {})
+        self.objects: dict[str, bytes] = {}
         self.uploaded: list[bytes] = []
         self.private: set[str] = set()
-        self.fault: tuple[int, str] | None = None
-        self.fault_headers: dict[str, str] = {}
+        self.received = self.sent = self.commits = 0
+        self.fault: Fault | None = None
         self._server: ThreadingHTTPServer | None = None
         self._port = 0
 
@@ -77,9 +104,15 @@ class HubServer:
             self._server.server_close()
             self._server = None
 
-    def fail(self, status: int, where: str = "", headers: Mapping[str, str] | None = None) -> None:
-        """Answer with ``status`` from now on, if the address of a request contains ``where``; 0 cuts the connection."""
-        self.fault, self.fault_headers = (status, where), dict(headers or {})
+    def fail(
+        self, status: int, where: str = "", headers: Mapping[str, str] | None = None, times: float = math.inf
+    ) -> None:
+        """Answer with ``status`` from now on, if the address of a request contains ``where``.
+
+        0 cuts the connection when half of the request's body has come, and -1 when all is done but the answer.
+        ``times`` ends it after so many requests.
+        """
+        self.fault = Fault(status, where, dict(headers or {}), times)
 
     def recover(self) -> None:
         """Work again."""
@@ -99,9 +132,14 @@ class HubServer:
         return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
+@lru_cache(maxsize=32)
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 def sha(files: Mapping[str, bytes]) -> str:
     """A commit's name: it changes whenever a file does."""
-    return hashlib.sha1(repr(sorted(files.items())).encode()).hexdigest()
+    return hashlib.sha1(repr(sorted((name, digest(files[name])) for name in files)).encode()).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -110,12 +148,19 @@ class Handler(BaseHTTPRequestHandler):
     hub: HubServer
     protocol_version = "HTTP/1.1"
 
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.hub.uploaded.append(body)
-        if self.fails():
+    def do_PUT(self) -> None:
+        if (body := self.body()) is None:
             return
-        if self.headers.get("Authorization") != f"Bearer {self.hub.token}":
+        wanted = urlsplit(self.path).path.removeprefix("/stored/")
+        if digest(body) != wanted:
+            return self.answer(400, {"error": "These are other bytes than those announced."})
+        self.hub.objects[wanted] = body
+        self.answer(200, {})
+
+    def do_POST(self) -> None:
+        if (body := self.body()) is None:
+            return
+        if not self.has_token():
             return self.answer(401, {"error": "Invalid username or password."})
         path = unquote(urlsplit(self.path).path)
         if path == "/api/repos/create":
@@ -123,8 +168,14 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/api/validate-yaml":
             return self.answer(200, {"errors": [], "warnings": []})
         if match := re.fullmatch(f"/api/models/{REPO}/preupload/.+", path):
-            files = [{"path": file["path"], "uploadMode": "regular"} for file in json.loads(body)["files"]]
+            paths = [file["path"] for file in json.loads(body)["files"]]
+            modes = ["lfs" if path.endswith(self.hub.large) else "regular" for path in paths]
+            files = [{"path": path, "uploadMode": mode} for path, mode in zip(paths, modes, strict=True)]
             return self.answer(200, {"files": [{**file, "shouldIgnore": False} for file in files]})
+        if path.endswith(".git/info/lfs/objects/batch"):
+            return self.announce(json.loads(body)["objects"])
+        if match := re.fullmatch("/verify/(.+)", path):
+            return self.answer(200 if match[1] in self.hub.objects else 404, {})
         if match := re.fullmatch(f"/api/models/{REPO}/branch/(?P<branch>.+)", path):
             return self.create_branch(f"{match['repo']}@{match['branch']}", match["repo"])
         if match := re.fullmatch(f"/api/models/{REPO}/commit/(?P<branch>.+)", path):
@@ -136,11 +187,13 @@ class Handler(BaseHTTPRequestHandler):
         if self.fails():
             return
         path = unquote(urlsplit(self.path).path)
-        known = re.fullmatch(f"/{REPO}/resolve/[^/]+/(?P<file>.+)|/api/models/{REPO_API}", path)
+        known = re.fullmatch(f"/{REPO}/resolve/(?P<at>[^/]+)/(?P<file>.+)|/api/models/{REPO_API}", path)
         repo = (known["repo"] or known["api"]) if known else ""
-        if repo not in self.hub.repos:
+        if repo not in self.hub.repos or (repo in self.hub.private and not self.has_token()):
             return self.miss("RepoNotFound")
-        files = self.hub.repos[repo]
+        files = self.files_at(repo, known["at"] or known["revision"] or known["branch"] or "main")
+        if files is None:
+            return self.miss("RevisionNotFound")
         if known["file"]:
             return self.resolve(files, known["file"])
         if known["folder"]:
@@ -154,6 +207,23 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200, {"id": repo, "sha": sha(files), "private": private, "tags": [], "siblings": siblings})
 
     do_HEAD = do_GET
+
+    def body(self) -> bytes | None:
+        """What the request brings; ``None`` where the fault that was ordered keeps it from being answered."""
+        length, cut = int(self.headers["Content-Length"]), self.faulty() and self.hub.fault.status == 0
+        content = self.rfile.read(length // 2 if cut else length)
+        self.hub.received += len(content)
+        self.hub.uploaded.append(content)
+        return None if self.fails() else content
+
+    def has_token(self) -> bool:
+        return self.headers.get("Authorization") == f"Bearer {self.hub.token}"
+
+    def files_at(self, repo: str, revision: str) -> dict[str, bytes] | None:
+        """The files of a branch, or of the last commit of one."""
+        branches = {name.partition("@")[2] or "main": name for name in self.hub.repos if name.split("@")[0] == repo}
+        found = {branch: self.hub.repos[name] for branch, name in branches.items()}
+        return next((files for branch, files in found.items() if revision in (branch, sha(files))), None)
 
     def create_repo(self, wanted: Mapping[str, Any]) -> None:
         repo = f"{wanted.get('organization') or OWNER}/{wanted['name']}"
@@ -171,29 +241,52 @@ class Handler(BaseHTTPRequestHandler):
 
     def commit(self, repo: str, lines: list[dict[str, Any]]) -> None:
         files = self.hub.repos[repo]
+        self.hub.commits += 1
         for line in lines:
             if line["key"] == "file":
                 files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            elif line["key"] == "lfsFile":
+                files[line["value"]["path"]] = self.hub.objects[line["value"]["oid"]]
             elif line["key"] == "deletedFile":
                 files.pop(line["value"]["path"], None)
         self.answer(200, {"commitUrl": f"{self.hub.url}/{repo}/commit/{sha(files)}", "commitOid": sha(files)})
 
+    def announce(self, objects: list[dict[str, Any]]) -> None:
+        """Say where large files are to be put; those that are there already need no upload."""
+
+        def actions(oid: str) -> dict[str, Any]:
+            upload, verify = f"{self.hub.url}/stored/{oid}", f"{self.hub.url}/verify/{oid}"
+            return {"actions": {"upload": {"href": upload}, "verify": {"href": verify}}}
+
+        known = self.hub.objects
+        answers = [{**entry, **({} if entry["oid"] in known else actions(entry["oid"]))} for entry in objects]
+        self.answer(200, {"transfer": "basic", "objects": answers})
+
     def resolve(self, files: Mapping[str, bytes], name: str) -> None:
         if name not in files:
             return self.miss("EntryNotFound", commit=sha(files))
-        etag = f'"{hashlib.sha1(files[name]).hexdigest()}"'
-        self.send(200, files[name], {"ETag": etag, "X-Repo-Commit": sha(files)})
+        self.send(200, files[name], {"ETag": f'"{digest(files[name])}"', "X-Repo-Commit": sha(files)})
+
+    def faulty(self) -> bool:
+        """Whether a fault was ordered for this request."""
+        return self.hub.fault is not None and self.hub.fault.times > 0 and self.hub.fault.where in self.path
 
     def fails(self) -> bool:
-        if self.hub.fault is None or self.hub.fault[1] not in self.path:
+        """Do what was ordered for this request, if anything was."""
+        if not self.faulty() or self.hub.fault.status < 0:
             return False
-        if self.hub.fault[0] == 0:
-            self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
+        fault = self.hub.fault
+        fault.times -= 1
+        if fault.status == 0:
+            self.cut()
         else:
             content = json.dumps({"error": "This fault was ordered."}).encode()
-            self.send(self.hub.fault[0], content, {"Content-Type": "application/json", **self.hub.fault_headers})
+            self.send(fault.status, content, {"Content-Type": "application/json", **fault.headers})
         return True
+
+    def cut(self) -> None:
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
 
     def miss(self, code: str, commit: str = "") -> None:
         self.send(404, b"{}", {"X-Error-Code": code, **({"X-Repo-Commit": commit} if commit else {})})
@@ -202,12 +295,16 @@ class Handler(BaseHTTPRequestHandler):
         self.send(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def send(self, status: int, content: bytes, headers: Mapping[str, str]) -> None:
+        if self.faulty() and self.hub.fault.status < 0:
+            self.hub.fault.times -= 1
+            return self.cut()
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(content)), "Connection": "close"}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+            self.hub.sent += len(content)
 
     def log_message(self, *args: object) -> None:
         pass

@@ -51,13 +51,28 @@ def push(folder: Path) -> dict[str, Any]:
 
 
 def pull(folder: Path) -> dict[str, Any]:
-    """Load from the Hub what ``push`` left there."""
-    with HubServer(TOKEN, {REPO: HubServer.saved(folder / "hub", REPO)}) as hub:
+    """Load from the Hub what ``push`` left there, in a private repository that has another branch, too."""
+    repo = HubServer.saved(folder / "hub", REPO)
+    with HubServer(TOKEN, {REPO: repo, f"{REPO}@v2": {**repo, "README.md": b"# older\n"}}) as hub:
+        hub.private.add(REPO)
         prepare(hub, folder)
+        from huggingface_hub import snapshot_download
         from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+        refused = ""
+        try:
+            AutoModelForSequenceClassification.from_pretrained(REPO)
+        except OSError as error:
+            refused = str(error)
+        os.environ["HF_TOKEN"] = TOKEN
         model, tokenizer = AutoModelForSequenceClassification.from_pretrained(REPO), AutoTokenizer.from_pretrained(REPO)
-        return {"logits": logits(model, tokenizer), "answers": pipeline("text-classification", model=REPO)(TEXTS)}
+        return {
+            "logits": logits(model, tokenizer),
+            "answers": pipeline("text-classification", model=REPO)(TEXTS),
+            "snapshot": {path.name: path.stat().st_size for path in Path(snapshot_download(REPO)).iterdir()},
+            "of_a_branch": (Path(snapshot_download(REPO, revision="v2")) / "README.md").read_text(),
+            "without_a_token": refused,
+        }
 
 
 def prepare(hub: HubServer, folder: Path) -> None:

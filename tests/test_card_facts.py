@@ -88,6 +88,16 @@ def test_a_model_that_transformers_lacks_is_loaded_with_its_code(tmp_path: Path,
     assert ('model="my-student", trust_remote_code=True)' in write_card(facts).text) is brings
 
 
+def test_architecture_onnx_file_and_plots_are_those_of_the_student(tmp_path: Path) -> None:
+    facts = facts_of(trainer(tmp_path))
+    assert (facts.architecture, facts.onnx_file) == ("bert", None)
+    (tmp_path / "my-student" / "onnx").mkdir(parents=True)
+    for name in ("onnx/model.onnx", "models.png", "other.png"):
+        (tmp_path / "my-student" / name).touch()
+    facts = facts_of(trainer(tmp_path))
+    assert (facts.onnx_file, list(facts.plots)) == ("onnx/model.onnx", ["models.png"])
+
+
 def test_an_ensemble_is_named_member_by_member(tmp_path: Path) -> None:
     first, second = tiny.bert(seed=1), tiny.bert(seed=2)
     first.config._name_or_path, second.config._name_or_path = "org/first", "org/second"

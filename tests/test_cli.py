@@ -114,6 +114,7 @@ def test_export_writes_what_it_measured_into_report_and_card(
     assert [(row["model"], row["format"]) for row in found["rows"]] == [("student", name) for name in formats]
     assert "\n".join(deployment_lines(found)) in run.out
     assert "| Student, ONNX | " in (student / "README.md").read_text()
+    assert 'InferenceSession("onnx/model.onnx")' in (student / "README.md").read_text()
     report, card = (student / "report.json").read_bytes(), (student / "README.md").read_bytes()
     assert Run(capsys, "export", student).code == 0
     assert Run(capsys, "export", student, "--data", tmp_path / "data.parquet", "--output", tmp_path / "x").code == 0

@@ -58,7 +58,7 @@ def repo(pushed: dict[str, Any], folder: Path) -> dict[str, bytes]:
 
 
 def test_the_repository_holds_the_student_and_nothing_else(repo: dict[str, bytes]) -> None:
-    assert set(repo) == {*STUDENT_FILES, "training_args.bin"}
+    assert set(repo) == STUDENT_FILES
 
 
 def test_no_byte_of_an_upload_holds_the_token(pushed: dict[str, Any], repo: dict[str, bytes], folder: Path) -> None:
@@ -78,15 +78,16 @@ def test_pickled_settings_hold_no_token(tmp_path: Path, protocol: int) -> None:
     assert args.hub_token == TOKEN
 
 
-def test_only_the_settings_name_the_folder_and_nothing_the_host(repo: dict[str, bytes], folder: Path) -> None:
-    assert [name for name, content in repo.items() if str(folder).encode() in content] in ([], ["training_args.bin"])
-    assert not [name for name, content in repo.items() if socket.gethostname().encode() in content]
+def test_nothing_names_the_folder_or_the_host(repo: dict[str, bytes], folder: Path) -> None:
+    for told in (str(folder), socket.gethostname()):
+        assert not [name for name, content in repo.items() if told.encode() in content]
 
 
 def test_the_teacher_is_not_in_the_student(repo: dict[str, bytes], folder: Path) -> None:
     student, teacher = (folder / name / "model.safetensors" for name in ("base", "my-teacher"))
 
-    assert len(repo["model.safetensors"]) == student.stat().st_size < teacher.stat().st_size
+    assert abs(len(repo["model.safetensors"]) - student.stat().st_size) < 100  # of other names in the header
+    assert student.stat().st_size + 1000 < teacher.stat().st_size
 
 
 def test_the_card_is_ours_and_leads_to_the_repository(repo: dict[str, bytes]) -> None:
@@ -102,12 +103,15 @@ def test_the_card_is_ours_and_leads_to_the_repository(repo: dict[str, bytes]) ->
     assert "No results were recorded" in card.text
 
 
-def test_a_fresh_process_loads_the_same_student(pushed: dict[str, Any], folder: Path) -> None:
+def test_a_fresh_process_loads_the_same_student(pushed: dict[str, Any], repo: dict[str, bytes], folder: Path) -> None:
     pulled = run("pull", folder)
 
     assert pulled["logits"] == pushed["logits"]
     expected = ["LABEL_0" if first > second else "LABEL_1" for first, second in pushed["logits"]]
     assert [answer["label"] for answer in pulled["answers"]] == expected
+    assert pulled["snapshot"] == {name: len(content) for name, content in repo.items()}
+    assert pulled["of_a_branch"] == "# older\n"
+    assert "tester/student is not a local folder" in pulled["without_a_token"]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -121,11 +125,11 @@ def test_a_hub_that_fails_loses_nothing(pushed: dict[str, Any], fault: str) -> N
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
-        ("server error", "500 Internal Server Error"),
-        ("bad token", "401 Unauthorized"),
-        ("refused", "Connection refused"),
-        ("full", "507 Insufficient Storage"),
-        ("server error at upload", "500 Internal Server Error"),
+        ("server error", "ConnectionError: The Hub fails at the moment (500)"),
+        ("bad token", "PermissionError: The Hub does not accept the token (401)"),
+        ("refused", "ConnectionError: The Hub cannot be reached"),
+        ("full", "ConnectionError: The Hub fails at the moment (507)"),
+        ("server error at upload", "ConnectionError: The Hub fails at the moment (500)"),
     ],
 )
 def test_a_hub_that_fails_says_so_in_reasonable_time(

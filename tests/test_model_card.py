@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from hf_distill.losses import SoftTargetLoss
-from hf_distill.model_card import CardFacts, TeacherFacts, hub_id, sources, with_deployment, write_card
+from hf_distill.model_card import CardFacts, TeacherFacts, hub_id, sources, with_deployment, with_onnx_route, write_card
 
 TOKEN = "hf_" + "aB3" * 11 + "x"
 
@@ -126,7 +126,7 @@ def test_it_names_teacher_objective_settings_and_papers(facts, report):
     assert "[anna/minilm-sst2](https://huggingface.co/anna/minilm-sst2) at revision `4f2c9d1`" in text
     assert "| kd | `LogitTerm(SoftTargetLoss(temperature=4.0), weight=0.7)` |" in text
     assert "| learning_rate | 0.0002 |" in text
-    assert "accelerate launch recipes/sst2.py --seeds 0,1,2" in text
+    assert "accelerate launch recipes/sst2.py \\\n  --seeds 0,1,2\n" in text
     assert "| processor | Xeon 8488C |" in text
     assert "| transformers | 5.23.0 |" in text
     assert "[arXiv:1503.02531](https://arxiv.org/abs/1503.02531)" in text
@@ -301,10 +301,17 @@ def test_a_class_may_be_called_user_or_token(facts, report):
 
 
 def test_the_page_is_tidy(facts, report):
-    for card in (write_card(facts, report), write_card(facts), write_card(CardFacts("x", "image-classification"))):
+    served = {"architecture": "bert", "onnx_file": "onnx/model.onnx"}
+    for card in (
+        write_card(facts, report),
+        write_card(replace(facts, **served, plots={"a.png": "A", "b.png": "B"}), report),
+        write_card(facts),
+        write_card(CardFacts("x", "image-classification", **served)),
+        write_card(CardFacts("x", "image-classification", brings_code=True)),
+    ):
         text = card.text
         assert "\n\n\n" not in text
-        assert not re.search(r"^ +\S", text, re.MULTILINE)
+        assert not re.search(r"^ +\S", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
         assert not re.search(r"[ \t]$", text, re.MULTILINE)
         assert not re.search(r"<[a-z!]", text)
         assert not re.search(r"None|nan|\{\{|\{%", text)
@@ -376,6 +383,26 @@ def test_a_later_export_takes_the_place_of_an_earlier_one(facts, report):
     assert with_deployment("# A card of somebody else's\n", deployment()) is None
 
 
+def test_onnx_is_shown_where_there_is_a_file_and_after_an_export(facts, report):
+    """The card ends up as it would have been written at once, whether or not it had such a section before."""
+    before = f"{write_card(facts, report)}"
+    shown = f"{write_card(replace(facts, onnx_file='onnx/model.onnx'), report)}"
+
+    assert 'InferenceSession("onnx/model.onnx")' in shown
+    assert "ONNX" not in before
+    assert with_onnx_route(before, "onnx/model.onnx") == shown
+    assert with_onnx_route(shown, "onnx/other.onnx") == shown.replace("onnx/model.onnx", "onnx/other.onnx")
+    assert with_onnx_route("# A card of somebody else's\n", "onnx/model.onnx") is None
+
+
+def test_plots_stand_under_the_results(facts, report):
+    text = write_card(replace(facts, plots={"models.png": "Side by side."}), report).text
+
+    assert "![Side by side.](models.png)" in re.search(r"## Results\n(.*?)\n## ", text, re.DOTALL)[1] + "\n"
+    assert ".png" not in write_card(facts, report).text
+    assert "models.png" not in write_card(replace(facts, plots={"models.png": "x"})).text
+
+
 def test_time_and_energy_of_the_training_are_the_reports(facts, report):
     time = {"training_s": 1234.4, "training_s_std": 5.6}
     timed = write_card(facts, {**report, "student": {**report["student"], **time}}).text
@@ -388,15 +415,3 @@ def test_time_and_energy_of_the_training_are_the_reports(facts, report):
     assert "| Training energy, Wh | – | 7.25 | – |" in counted
     assert "the counters of GPU counted" in counted
     assert "Training, s" not in write_card(facts, report).text
-
-
-def test_how_to_use_onnx_runs_as_it_stands(facts, report, tmp_path, monkeypatch):
-    exported = pytest.importorskip("exported")
-    exported.tokenizer().save_pretrained(tmp_path)
-    (tmp_path / "onnx").mkdir()
-    (tmp_path / "onnx" / "model.onnx").write_bytes(exported.bert().path.read_bytes())
-    monkeypatch.chdir(tmp_path)
-    text = write_card(facts, {**report, "deployment": deployment()}).text
-    found = {}
-    exec(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[1], found)
-    assert found["logits"].shape == (1, 3)

@@ -17,7 +17,10 @@ from hf_distill.pushing import push_folder
 
 TOKEN = "hf_" + "aB3" * 11 + "x"
 REPO = "tester/student"
-CARD = 'classifier = pipeline("text-classification", model="local-name")  # the folder that holds these files\n'
+CARD = (
+    'classifier = pipeline("text-classification", model="local-name")  # the folder that holds these files\n'
+    "docker run server --model-id your-name/local-name\n"
+)
 PUBLIC = {
     "config.json",
     "model.safetensors",
@@ -64,9 +67,9 @@ def state(folder: Path) -> dict[str, str]:
 
 def test_what_belongs_there_goes_up_and_nothing_else(hub: HubServer, folder: Path) -> None:
     before = state(folder)
-    address = push_folder(folder, REPO, api=api(hub))
+    commit = push_folder(folder, REPO, api=api(hub))
     assert set(hub.repos[REPO]) == PUBLIC
-    assert address.startswith(f"{hub.url}/{REPO}/commit/")
+    assert commit.commit_url.startswith(f"{hub.url}/{REPO}/commit/")
     assert hub.repos[REPO]["model.safetensors"] == (folder / "model.safetensors").read_bytes()
     assert not hub.private
     assert state(folder) == before
@@ -74,7 +77,10 @@ def test_what_belongs_there_goes_up_and_nothing_else(hub: HubServer, folder: Pat
 
 def test_the_card_leads_to_the_repository(hub: HubServer, folder: Path) -> None:
     push_folder(folder, REPO, api=api(hub))
-    assert hub.repos[REPO]["README.md"] == b'classifier = pipeline("text-classification", model="tester/student")\n'
+    assert hub.repos[REPO]["README.md"].decode() == (
+        'classifier = pipeline("text-classification", model="tester/student")\n'
+        "docker run server --model-id tester/student\n"
+    )
     assert (folder / "README.md").read_text() == CARD
 
 

@@ -67,7 +67,14 @@ def test_it_says_what_the_report_says() -> None:
     page = Page(report_page(report(other_splits={"validation": dict(report().of_split())})))
     assert not page.open  # every tag is closed
     said = [text for text in page.text if text]
-    for cell in ("toy test: 50 examples, 2 seeds", "0.850", "0.900", "0.800", "A processor", "train.py --dataset toy"):
+    for cell in (
+        "toy test: 50 examples, 2 seeds",
+        "0.850",
+        "0.900",
+        "0.800",
+        "A processor",
+        "train.py \\\n  --dataset toy",
+    ):
         assert cell in said
     # 2 MB of 8, 100 a second to 40, half of the gap:
     assert {"25%", "2.5×", "50%"} <= set(said)
