@@ -32,6 +32,7 @@ from hf_distill.model_card import with_deployment, with_onnx_route
 from hf_distill.onnx_classifier import ONNX_FILES
 from hf_distill.predictor import Answer, Predictor
 from hf_distill.pushing import push_folder
+from hf_distill.recipe.exports import EXPORTS, export_teacher
 from hf_distill.report import DistillationReport
 from hf_distill.report_page import report_page
 
@@ -115,6 +116,9 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--label-column", "--label_column", metavar="NAME", help="found if left out")
     export.add_argument(
         "--int8", action="store_true", help="a second file with weights as 8-bit integers: a quarter of the size"
+    )
+    export.add_argument(
+        "--teacher", metavar="DIR", help="a classifier for the same classes, to be measured beside it in the same forms"
     )
     export.add_argument(
         "--bound", type=float, default=0.01, help="what int8 may lose of accuracy before it is warned of (%(default)s)"
@@ -203,6 +207,9 @@ def _export(chosen: argparse.Namespace) -> None:
             label_column=chosen.label_column,
         )
     rows = predictor.rows(data.values, data.labels)
+    if chosen.teacher is not None and (chosen.data is None or chosen.output is not None):
+        raise ValueError("--teacher is measured on the same inputs, for the report: give --data PATH, and no --output.")
+    teacher = None if chosen.teacher is None else _loaded(_model_folder(chosen.teacher), None, None)
     settings: dict[str, Any] = {
         **{"examples": rows, "data_collator": predictor.collate, "int8": chosen.int8},
         **{"tolerance": chosen.tolerance, "bound": chosen.bound},
@@ -216,6 +223,9 @@ def _export(chosen: argparse.Namespace) -> None:
     _change_card(folder, lambda card: with_onnx_route(card, ONNX_FILES[False]))
     if chosen.data is not None:
         measured = deployment_rows(predictor.model, exports, rows, predictor.collate)
+        if teacher is not None:
+            inputs = teacher.rows(data.values, data.labels), teacher.collate
+            measured += export_teacher(teacher.model, predictor.model, folder, *inputs, EXPORTS[1 + chosen.int8])
         section = deployment(measured, dataset=chosen.data, split=data.split, examples=len(rows))
         print("", *deployment_lines(section), sep="\n")
         _write_down(folder, section)

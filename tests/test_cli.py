@@ -95,6 +95,24 @@ def test_export_with_data_says_what_was_found(capsys: pytest.CaptureFixture[str]
     assert said["same decision as PyTorch"] == "1.0000 of 4 examples"
 
 
+def test_export_measures_a_teacher_beside_the_student(
+    capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
+) -> None:
+    student = Path(shutil.copytree(folder, tmp_path / "student"))
+    labels = [Predictor.load(folder)([text])[0].label for text in TEXTS]
+    Dataset.from_dict({"text": TEXTS, "label": labels}).to_parquet(str(tmp_path / "data.parquet"))
+    small_report().save(student)
+    run = Run(capsys, "export", student, "--data", tmp_path / "data.parquet", "--teacher", folder)
+    assert run.code == 0, run.err
+    rows = DistillationReport.load(student).deployment["rows"]
+    assert [(row["model"], row["format"], row["accuracy"]) for row in rows] == [
+        (role, name, 1.0) for role in ("teacher", "student") for name in ("PyTorch", "ONNX")
+    ]
+    assert [path.name for path in student.glob("_teacher*")] == []
+    refused = Run(capsys, "export", student, "--teacher", folder)
+    assert (refused.code, "give --data PATH" in refused.err) == (1, True)
+
+
 @pytest.mark.parametrize("int8", [False, True])
 def test_export_writes_what_it_measured_into_report_and_card(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, folder: Path, tmp_path: Path, int8: bool
