@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from hf_distill.evaluation import Predictions, predict, size_mb
 from hf_distill.evaluation.prediction import Collator, model_inputs
 from hf_distill.labels import MULTI_LABEL, REGRESSION
-from hf_distill.onnx_classifier import CLASSES_KEY, ONNX_FILES, OnnxClassifier, needed
+from hf_distill.onnx_classifier import CLASSES_KEY, ONNX_FILES, OnnxClassifier, figures_path, needed
 from hf_distill.teachers import load_classifier
 
 logger = logging.getLogger(__name__)
@@ -71,11 +71,6 @@ class OnnxExport:
         """Write the figures as JSON. The file is called by its name there, wherever it lies."""
         figures = {**asdict(self), "path": self.path.name}
         self.figures_path.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def figures_path(path: Path) -> Path:
-    """Where the figures of an ONNX file lie: ``model.onnx.json`` for ``model.onnx``."""
-    return path.with_name(f"{path.name}.json")
 
 
 def export_onnx(
@@ -147,13 +142,6 @@ def export_folder(
     """
     targets = {kind: Path(folder) / name for kind, name in ONNX_FILES.items() if int8 or not kind}
     return _exported(model, targets, examples, data_collator, tolerance, bound, batch_size)
-
-
-def remove_exports(folder: str | Path) -> None:
-    """Delete the ONNX files of a folder and their figures, because the model there is about to be another one."""
-    for name in ONNX_FILES.values():
-        for path in (Path(folder) / name, figures_path(Path(folder) / name)):
-            path.unlink(missing_ok=True)
 
 
 def plain_copy(model: nn.Module) -> Any:

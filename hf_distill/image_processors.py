@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,10 @@ from transformers import AutoImageProcessor, BaseImageProcessor
 
 from hf_distill.augmentation import ImageTransform
 from hf_distill.image_input import MODES, ImageConversion, ImageInput, by_channel
+
+logger = logging.getLogger(__name__)
+
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 LEVELS = 2
 """By so many of 256 levels a pixel may differ from the processor's: Pillow rounds to whole ones, twice."""
@@ -92,10 +98,21 @@ def exact_input(processor: Any) -> ImageInput:
 
 
 def find_image_processor(name: str, trust_remote_code: bool = False) -> BaseImageProcessor | None:
-    """The image processor saved with a model, or ``None`` where there is none."""
+    """The image processor saved with a model, or ``None``, with a warning for the Hub's, where none is found.
+
+    Raises:
+        OSError, ValueError, ImportError: there is one, but it cannot be loaded.
+    """
     try:
         return AutoImageProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, ImportError):
+    except (OSError, ValueError):
+        if any((Path(name) / file).is_file() for file in PROCESSOR_FILES):
+            raise
+        if not Path(name).is_dir():
+            logger.warning(
+                "No image processor of %s is found on the Hub or in the local cache. It is taken to read images as the "
+                "student does.", name,
+            )  # fmt: skip
         return None
 
 

@@ -22,6 +22,18 @@ CLASSES_KEY = "id2label"
 """Under this name the ONNX file holds the class names, so that it says what they are without a config beside it."""
 
 
+def figures_path(path: Path) -> Path:
+    """Where the figures of an ONNX file lie: ``model.onnx.json`` for ``model.onnx``."""
+    return path.with_name(f"{path.name}.json")
+
+
+def remove_exports(folder: str | Path) -> None:
+    """Delete the ONNX files of a folder and their figures, because the model there is about to be another one."""
+    for name in ONNX_FILES.values():
+        for path in (Path(folder) / name, figures_path(Path(folder) / name)):
+            path.unlink(missing_ok=True)
+
+
 class OnnxClassifier(nn.Module):
     """Logits from an ONNX file that :func:`~hf_distill.export.export_onnx` wrote.
 

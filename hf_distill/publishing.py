@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 OBJECTIVE_FILE = "objective.json"
 """Beside every saved student: the terms it was trained with, and its teachers."""
 
+FAILED_PUSH = "A push during training failed; training goes on, and the next save pushes again. %s"
+
 
 class PublishingTrainer(Trainer):
     """The part of :class:`~hf_distill.DistillationTrainer` that saves and publishes.
@@ -45,7 +47,7 @@ class PublishingTrainer(Trainer):
     report: Mapping[str, Any] | None = None
     student_origin: str | None = None
     hub_model_id: Any
-    push_in_progress: Any
+    push_in_progress: Any = None
 
     @property
     @abstractmethod
@@ -181,12 +183,11 @@ class PublishingTrainer(Trainer):
         if not self.is_world_process_zero() or (running is not None and not self.args.hub_always_push):
             return
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        # Pushed from a place of its own: the next save may come while this one is still on its way.
-        place = tempfile.TemporaryDirectory(prefix="_push_", dir=self.args.output_dir)
-        for name in public_files(Path(checkpoint_folder)):
-            target = Path(place.name) / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _link(Path(checkpoint_folder) / name, target)
+        try:
+            place = _staged(Path(checkpoint_folder), self.args.output_dir)
+        except OSError as error:  # no model there, as of a sharded one, or no room for a copy
+            logger.error(FAILED_PUSH, error)
+            return
         push = partial(
             push_folder,
             place.name,
@@ -206,6 +207,20 @@ class PublishingTrainer(Trainer):
         return HfApi(token=self.args.hub_token)
 
 
+def _staged(checkpoint: Path, output_dir: str | None) -> tempfile.TemporaryDirectory[str]:
+    """What is published of a checkpoint, in a place of its own: the next save may come while it is on its way."""
+    place = tempfile.TemporaryDirectory(prefix="_push_", dir=output_dir)
+    try:
+        for name in public_files(checkpoint):
+            target = Path(place.name) / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _link(checkpoint / name, target)
+    except OSError:
+        place.cleanup()
+        raise
+    return place
+
+
 def _link(source: Path, target: Path) -> None:
     """The same file in a second place, as a copy where the file system has no links."""
     try:
@@ -219,5 +234,5 @@ def _push_and_tidy(push: Callable[[], CommitInfo], place: tempfile.TemporaryDire
         try:
             return push()
         except Exception as error:
-            logger.error("A push during training failed; training goes on, and the next save pushes again. %s", error)
+            logger.error(FAILED_PUSH, error)
             raise

@@ -18,8 +18,10 @@ logger = logging.getLogger(__name__)
 
 PUBLIC_FILES = (
     *("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json"),
+    *("adapter_config.json", "adapter_model*.safetensors"),
     *("tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
-    *("preprocessor_config.json", "processor_config.json", "configuration_*.py", "modeling_*.py"),
+    *("bpe.codes", "preprocessor_config.json", "processor_config.json", "configuration_*.py", "modeling_*.py"),
+    *("tokenization_*.py", "image_processing_*.py", "processing_*.py"),
     *(
         "README.md",
         "LICENSE*",
@@ -77,7 +79,7 @@ def push_folder(
     if kept:
         logger.info("Not published: %s.", ", ".join(kept))
     with hub_errors_explained(repo_id, root):
-        api.create_repo(repo_id, private=private, exist_ok=True)
+        api.create_repo(repo_id, private=private or None, exist_ok=True)  # None: as the owner has it by default
         if private and not api.repo_info(repo_id).private:
             raise ValueError(
                 f"{repo_id} exists and is public, so nothing was sent. Make it private in its settings on the Hub, or "
@@ -123,7 +125,8 @@ def public_files(folder: Path) -> list[str]:
     """
     found = {path.relative_to(folder).as_posix() for pattern in PUBLIC_FILES for path in folder.glob(pattern)}
     files = sorted(name for name in found if not Path(name).name.startswith(("_", ".")) and (folder / name).is_file())
-    for wanted, seen in (("config.json", "config.json" in files), ("model.safetensors", _has_weights(files))):
+    configured = {"config.json", "adapter_config.json"} & set(files)
+    for wanted, seen in (("config.json", configured), ("model.safetensors", _has_weights(files))):
         if not seen:
             raise FileNotFoundError(
                 f"{folder} holds no {wanted}, so there is no model to publish. Name the folder that "
@@ -133,7 +136,7 @@ def public_files(folder: Path) -> list[str]:
 
 
 def _has_weights(files: list[str]) -> bool:
-    return any(re.fullmatch(r"model.*\.safetensors", name) for name in files)
+    return any(re.fullmatch(r"(adapter_)?model.*\.safetensors", name) for name in files)
 
 
 def _content(folder: Path, name: str, repo_id: str) -> str | bytes:

@@ -26,6 +26,7 @@ from hf_distill.image_views import stored_rows
 from hf_distill.labels import SINGLE_LABEL, check_class_labels, has_labels, problem_type
 from hf_distill.losses import LabelLoss
 from hf_distill.objective import Objective
+from hf_distill.onnx_classifier import remove_exports
 from hf_distill.processes import share_buffers
 from hf_distill.randomness import isolated_randomness
 from hf_distill.teachers import Teacher, as_teacher
@@ -263,6 +264,8 @@ class DistillationTrainer(AdaptingTrainer):
         if last:
             self.warn_of_changes(last)
         self.score_teachers()
+        if self.is_world_process_zero():
+            remove_exports(self.args.output_dir)  # of the student that was trained there before
         output: TrainOutput = super().train(resume_from_checkpoint, *args, **kwargs)
         share_buffers(self.model)
         return output

@@ -21,7 +21,8 @@ from accelerate.state import AcceleratorState
 from transformers import BertConfig, BertForSequenceClassification
 
 from hf_distill import export
-from hf_distill.export import export_folder, export_onnx, remove_exports
+from hf_distill.export import export_folder, export_onnx
+from hf_distill.onnx_classifier import remove_exports
 
 
 def logits_of_onnx(path: Path, batch: dict[str, Any]) -> np.ndarray:

@@ -104,3 +104,9 @@ def test_a_saved_processor_is_found(tmp_path: Path) -> None:
     assert find_image_processor(str(tmp_path)) is None
     image_models.processor("mobilenet", 12).save_pretrained(tmp_path)
     assert read_processor(find_image_processor(str(tmp_path))).crop == (12, 12)
+
+
+def test_a_saved_processor_that_cannot_be_loaded_is_not_taken_for_none(tmp_path: Path) -> None:
+    (tmp_path / "preprocessor_config.json").write_text('{"image_processor_type": "NoSuchProcessor"}')
+    with pytest.raises((ValueError, OSError)):
+        find_image_processor(str(tmp_path))

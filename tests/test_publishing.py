@@ -198,3 +198,21 @@ def test_when_even_the_repository_cannot_be_made_training_does_not_begin_in_vain
     hub.fail(401)
     with pytest.raises(PermissionError, match="hf auth login"):
         every_save(tmp_path)
+
+
+def test_a_process_that_is_not_the_first_pushes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    student = trainer(tmp_path, hub_strategy="every_save")
+    monkeypatch.setattr(student, "is_world_process_zero", lambda: False)
+    student._push_from_checkpoint(str(tmp_path / "checkpoint-1"))
+    assert student.push_in_progress is None
+
+
+def test_a_checkpoint_that_cannot_be_published_stops_no_training(
+    hub: HubServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    student = every_save(tmp_path)
+    (tmp_path / "empty").mkdir()
+    student._push_from_checkpoint(str(tmp_path / "empty"))
+    assert "training goes on, and the next save pushes again" in caplog.text
+    assert "holds no config.json" in caplog.text
+    assert not list((tmp_path / "student").glob("_push_*"))

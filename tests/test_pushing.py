@@ -13,7 +13,7 @@ import tiny
 from hub_server import HubServer
 from huggingface_hub import HfApi
 
-from hf_distill.pushing import push_folder
+from hf_distill.pushing import public_files, push_folder
 
 TOKEN = "hf_" + "aB3" * 11 + "x"
 REPO = "tester/student"
@@ -182,3 +182,16 @@ def test_no_byte_that_is_sent_holds_the_token(hub: HubServer, folder: Path) -> N
     push_folder(folder, REPO, api=api(hub))
     assert hub.uploaded
     assert not any(TOKEN.encode() in body for body in hub.uploaded)
+
+
+def test_an_adapter_is_a_model_too(tmp_path: Path) -> None:
+    for name in (
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "tokenizer.json",
+        "tokenization_mine.py",
+        "mine.py",
+    ):
+        (tmp_path / name).write_text("")
+    wanted = ["adapter_config.json", "adapter_model.safetensors", "tokenization_mine.py", "tokenizer.json"]
+    assert public_files(tmp_path) == wanted

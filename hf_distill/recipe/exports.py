@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from hf_distill.deployment import deployment_rows
 from hf_distill.export import check_installed, export_folder, plain_copy
 from hf_distill.labels import label_names
+from hf_distill.redaction import first_line
 from hf_distill.student import with_class_order
 
 logger = logging.getLogger(__name__)
@@ -71,8 +72,8 @@ def export_teacher(
     with tempfile.TemporaryDirectory(prefix="_teacher_onnx_", dir=folder) as place:
         try:
             return _exported(ordered, Path(place), rows, collator, export, "teacher")
-        except ValueError as error:
-            logger.warning("The teacher has no place in the table of ONNX files: %s", error)
+        except Exception as error:  # also those of ONNX Runtime, which are no common ones
+            logger.warning("The teacher has no place in the table of ONNX files: %s", first_line(error))
             return []
 
 

@@ -99,18 +99,36 @@ def report_results(
     first.create_model_card(dataset=dataset, **card)
     logger.info("Student, report, plots and model card are in %s.", folder)
     if export != "none":
-        split, rows = report.split, evaluation[report.split]
-        theirs = (teacher_evaluation or evaluation)[split], teacher_collator or collator
-        measured = [
-            *export_teacher(teacher, first.model, folder, *theirs, export),
-            *export_student(first.model, folder, rows, collator, export),
-        ]
-        report = replace(report, deployment=deployment(measured, dataset=dataset, split=split, examples=len(rows)))
-        report.save(folder)
+        report = _exported(first, teacher, report, evaluation, collator, teacher_evaluation, teacher_collator, export)
         first.report = report.to_dict()
         first.create_model_card(dataset=dataset, **card)
-        logger.info("The ONNX files are in %s.", folder / "onnx")
     track_report(first, report, plots)
     if push:
         first.push_to_hub(dataset=dataset, **card)
+    return report
+
+
+def _exported(
+    student: DistillationTrainer,
+    teacher: PreTrainedModel,
+    report: DistillationReport,
+    evaluation: Mapping[str, Dataset],
+    collator: Collator,
+    teacher_evaluation: Mapping[str, Dataset] | None,
+    teacher_collator: Collator | None,
+    export: str,
+) -> DistillationReport:
+    """The report with what the ONNX files are worth; as it was, with an error in the log, if there are none."""
+    folder, rows = Path(student.args.output_dir), evaluation[report.split]
+    theirs = (teacher_evaluation or evaluation)[report.split], teacher_collator or collator
+    try:
+        ours = export_student(student.model, folder, rows, collator, export)
+    except Exception as error:  # also those of ONNX Runtime, which are no common ones
+        logger.error("The student could not be exported; all else is done. %s", error)
+        return report
+    measured = [*export_teacher(teacher, student.model, folder, *theirs, export), *ours]
+    section = deployment(measured, dataset=report.dataset, split=report.split, examples=len(rows))
+    report = replace(report, deployment=section)
+    report.save(folder)
+    logger.info("The ONNX files are in %s.", folder / "onnx")
     return report

@@ -15,7 +15,6 @@ from typing import Any
 from datasets import Dataset
 from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase, TrainerState, set_seed
 
-from hf_distill.export import remove_exports
 from hf_distill.fingerprints import rows_fingerprint
 from hf_distill.image_views import Views
 from hf_distill.metrics import classification_metrics
@@ -168,8 +167,6 @@ def train_run(
     checkpoint = run.begin()
     if checkpoint is not None:
         logger.info("%s: resumed from %s.", title, checkpoint)
-    elif run.main_process:
-        remove_exports(run.folder)
     trainer.accelerator.wait_for_everyone()
     with own_run(trainer, title):
         train_measured(trainer, checkpoint)

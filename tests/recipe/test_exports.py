@@ -15,7 +15,7 @@ from datasets import Dataset
 
 from hf_distill import DistillationReport, DistillationTrainer, export
 from hf_distill.evaluation import predict
-from hf_distill.recipe import check_export, report_results, runs
+from hf_distill.recipe import check_export, report_results, results, runs
 from hf_distill.recipe.exports import export_student, export_teacher
 
 
@@ -125,3 +125,23 @@ def test_a_student_that_is_trained_anew_loses_the_files_of_the_old_one(tmp_path:
     assert len(list((tmp_path / "onnx").iterdir())) == 3
     train(learning_rate=1e-3)
     assert [path.name for path in (tmp_path / "onnx").iterdir()] == ["of_yours.onnx"]
+
+
+def test_a_student_that_cannot_be_exported_is_published_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no such operator")
+
+    told: list[Any] = []
+    monkeypatch.setattr(results, "export_student", fail)
+    monkeypatch.setattr(results, "track_report", lambda *given: told.append(given[1]))
+    rows = Dataset.from_list(exported.texts())
+    report = results.report_results(
+        [finished(tmp_path, {})], [], exported.model(), {"test": rows}, exported.pad,
+        dataset="toy", origin="", card={}, export="onnx",
+    )  # fmt: skip
+    assert "The student could not be exported; all else is done. no such operator" in caplog.text
+    assert report is not None
+    assert told == [report]
+    assert report.deployment is None
