@@ -161,7 +161,12 @@ class RecipeArguments:
     teacher_learning_rate: float = field(default=0.1, metadata={"help": "Highest learning rate of that training."})
     student: str = field(default="vgg8", metadata={"help": "The same names, or name or path of a checkpoint."})
     method: str = field(
-        default="soft", metadata={"help": f"What the student learns: {', '.join(METHODS)}.", "choices": list(METHODS)}
+        default="soft",
+        metadata={
+            "help": f"What the student learns: {', '.join(METHODS)}. dist has numbers of its own in place of "
+            "--temperature and --distillation_weight, and decoupled in place of the latter.",
+            "choices": list(METHODS),
+        },
     )
     padding: int = field(default=4, metadata={"help": "Training images are shifted by up to so many pixels."})
     flip: bool = field(default=True, metadata={"help": "Mirror every second training image."})
@@ -190,7 +195,7 @@ class RecipeArguments:
         metadata={
             "help": "Folder where the teacher's answers to a fixed number of --views are kept, so that it is asked "
             "once about each; auto for SHARED_DIR/_teacher_cache, off to ask it in every step. Methods that look at "
-            "features do so as well, unless --keep_features names them."
+            "features ask it in every step too, unless --keep_features names all that they look at."
         },
     )
     keep_features: str = field(
@@ -306,6 +311,10 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
             image=recipe.image_column,
             label=recipe.label_column,
             skip_corrupt=recipe.skip_corrupt,
+        )
+    if not data.evaluation():
+        raise ValueError(
+            "No labelled images are for validation or test, so there is nothing to compare on: add some, or --hold_out."
         )
     check_objective(objective, len(data.classes), mixed_labels=bool(recipe.mixup or recipe.cutmix))
     images = prepare_images(data, augmentation, recipe.teacher, recipe.student, NEW_MODELS, recipe.views or None)

@@ -5,7 +5,7 @@
 
 The folder has one folder of images for each class, within ``train``, ``validation`` and ``test`` or without; where no
 images are for validation, a tenth of those for training is held out. A ResNet-50 is fine-tuned first and then teaches a
-MobileNetV2 of a seventh of its size, both pretrained on ImageNet and each with images normalised as it knows them.
+MobileNetV2 of about a tenth of its size, both pretrained on ImageNet and each with images normalised as it knows them.
 Images are squeezed into squares. It has not been run here: both models come from the Hub.
 """
 

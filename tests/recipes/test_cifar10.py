@@ -181,3 +181,11 @@ def test_the_quick_preset_from_end_to_end(tmp_path: Path) -> None:
     assert right > 0.6, "the saved processor makes of a picture what the model was trained on"
     folders = {path.name for path in tmp_path.iterdir() if path.is_dir()}
     assert all(name.startswith("_") for name in folders), "what is not the student is not published"
+
+
+@pytest.mark.slow
+def test_images_without_any_to_compare_on_are_refused_at_once(words: list[str], tmp_path: Path) -> None:
+    result = call(*words, "--dataset", str(tmp_path / "data" / "train.parquet"))
+    assert result.returncode == 2, result.stderr
+    assert "No labelled images are for validation or test" in last_line(result)
+    assert not (tmp_path / "out" / "_teacher").exists()
