@@ -13,6 +13,9 @@ from transformers.trainer_utils import has_length
 from hf_distill.randomness import isolated_randomness
 from hf_distill.redaction import first_line
 
+MOST_CHANNELS = 4
+"""Where the first size is larger, it is no channels: the rows are raw pictures, of which a collator makes images."""
+
 
 def shape_of_images(dataset: Any) -> tuple[int, ...] | None:
     """Channels, height and width of the first image; ``None`` where the rows hold none that are ready to be read."""
@@ -22,7 +25,7 @@ def shape_of_images(dataset: Any) -> tuple[int, ...] | None:
         row = dataset[0]
     values = row.get("pixel_values") if isinstance(row, Mapping) else None
     shape = np.shape(values) if isinstance(values, (list, tuple, np.ndarray, Tensor)) else ()
-    return tuple(shape) if len(shape) == 3 else None
+    return tuple(shape) if len(shape) == 3 and shape[0] <= MOST_CHANNELS else None
 
 
 def check_readable(model: Any, shape: Sequence[int], name: str, cure: str, read: Callable[[Tensor], Any]) -> None:

@@ -159,12 +159,13 @@ def test_mixing_needs_the_number_of_classes() -> None:
 def test_teacher_and_student_see_the_same_new_view_each_time(tmp_path: Path) -> None:
     student, teacher = tiny.vgg(), tiny.vgg(seed=1)
     seen: dict[str, list[Tensor]] = {"student": [], "teacher": []}
-    for name, model in (("student", student), ("teacher", teacher)):
-        model.vgg.register_forward_pre_hook(lambda _, given, name=name: seen[name].append(given[0].clone()))
     rows = pictures(8).with_transform(transform(Augmentation(padding=2)))
     evaluation = pictures(8).with_transform(transform())
     args = tiny.arguments(tmp_path, num_train_epochs=2, eval_strategy="epoch")
-    DistillationTrainer(student, args, teacher_model=teacher, train_dataset=rows, eval_dataset=evaluation).train()
+    trainer = DistillationTrainer(student, args, teacher_model=teacher, train_dataset=rows, eval_dataset=evaluation)
+    for name, model in (("student", student), ("teacher", teacher)):
+        model.vgg.register_forward_pre_hook(lambda _, given, name=name: seen[name].append(given[0].clone()))
+    trainer.train()
     training, tested = [seen["student"][0], seen["student"][2]], [seen["student"][1], seen["student"][3]]
     assert all(torch.equal(one, other) for one, other in zip(training, seen["teacher"], strict=True))
     assert not torch.equal(*training)
