@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import evaluate
+import pytest
 
 import hf_distill.metrics
 from hf_distill.metrics import Accuracy, ExpectedCalibrationError, MacroF1
@@ -21,6 +22,7 @@ for name, expected in {"accuracy": 0.5, "macro_f1": 1 / 3, "expected_calibration
 """
 
 
+@pytest.mark.slow
 def test_each_loads_from_its_file_without_a_network(tmp_path):
     """In a fresh process with a home of its own, which ``evaluate`` looks up when it is imported."""
     program = PROGRAM.replace("FOLDER", FOLDER.as_posix())

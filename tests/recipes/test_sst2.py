@@ -16,6 +16,7 @@ from transformers import pipeline
 call = partial(recipe_calls.call, "sst2.py")
 
 
+@pytest.mark.slow
 def test_help_reads_from_the_recipe_down() -> None:
     result = call("--help", COLUMNS="100")
     assert result.returncode == 0, result.stderr

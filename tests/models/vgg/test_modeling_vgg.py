@@ -271,6 +271,7 @@ model.save_pretrained(sys.argv[1] + "/again")
 """
 
 
+@pytest.mark.slow
 def test_others_load_it_without_this_package(tmp_path: Path) -> None:
     folder, asked, answer = tmp_path / "model", tmp_path / "x.pt", tmp_path / "y.pt"
     model = small().eval()
