@@ -249,7 +249,7 @@ def training_notes(figures: Mapping[str, Any]) -> list[str]:
         return []
     time = "Training: wall time of one run with its evaluations and checkpoints, without what the teacher said before."
     if figures.get("training_energy_wh") is None:
-        return [f"{time} Its energy was not measured: there was no counter to read."]
+        return [f"{time} Its energy was not measured: no counter could be read, or several processes shared the work."]
     counters = ", ".join(figures.get("training_energy_of") or [])
     return [f"{time} Its energy is what the counters of {counters} counted meanwhile, whatever else ran there."]
 
