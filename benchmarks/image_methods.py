@@ -44,6 +44,8 @@ def rows(methods: list[str], folder: Path) -> Iterator[list[str]]:
         for method in methods
         if (folder / method / "report.json").is_file()
     }
+    if not reports:
+        raise SystemExit(f"There is no report of {', '.join(methods)} in {folder}.")
     first = next(iter(reports.values()))
     yield ["teacher", *scores(first["teacher"]), "", "", ""]
     yield ["control", *scores(first["control"]), "", "", ""]

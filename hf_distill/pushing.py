@@ -22,16 +22,8 @@ PUBLIC_FILES = (
     *("tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
     *("bpe.codes", "preprocessor_config.json", "processor_config.json", "configuration_*.py", "modeling_*.py"),
     *("tokenization_*.py", "image_processing_*.py", "processing_*.py"),
-    *(
-        "README.md",
-        "LICENSE*",
-        "objective.json",
-        "report.json",
-        "report.html",
-        "*.png",
-        "onnx/*.onnx",
-        "onnx/*.onnx.json",
-    ),
+    *("README.md", "LICENSE*", "objective.json", "report.json", "report.html", "*.png"),
+    *("onnx/*.onnx", "onnx/*.onnx.json"),
 )
 """What may be published. Everything else stays: checkpoints, optimizers, caches, pickled settings, other people's."""
 
