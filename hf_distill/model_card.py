@@ -6,24 +6,22 @@ A card says nothing that is not in the facts or in the report it is given, and i
 from __future__ import annotations
 
 import inspect
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hf_distill.deployment_table import COLUMNS, deployment_cells, deployment_notes
+from hf_distill.card_figures import MODELS, class_rows, figure, is_number, measure_rows
+from hf_distill.deployment_table import COLUMNS, MISSING, deployment_cells, deployment_notes
 from hf_distill.redaction import public_settings, redacted
 from hf_distill.report import flag_by_flag, training_notes
 from hf_distill.serving import TEI_ARCHITECTURES, endpoint_name
 
 TASK_NAMES = {"text-classification": "Text Classification", "image-classification": "Image Classification"}
-MODELS = ("teacher", "student", "control")
-MISSING = "–"
 CLASS_COLUMNS = ("Class", "Precision", "Recall", "F1")
 HUB_ID = re.compile(r"(?!.*(?:--|\.\.))\w[\w.-]{0,95}(?:/\w[\w.-]{0,95})?", re.ASCII)
 ARXIV = re.compile(r"arXiv:? ?(\d{4}\.\d{4,5})")
@@ -147,15 +145,7 @@ def with_deployment(card: str, deployment: Mapping[str, Any]) -> str | None:
     Returns:
         The new text; ``None`` where the card is another one, with no place for this.
     """
-    task = ModelCard(card).data.get("pipeline_tag")
-    section = _deployed(redacted(deployment))
-    after = re.search(r"^## (?:Training|Limits)$", card, re.MULTILINE)
-    if task not in TASK_NAMES or after is None:
-        return None
-    heading = section[: section.index("\n") + 1]
-    before = card[: after.start()]
-    start = before.find(heading)
-    return (before if start < 0 else before[:start]) + section + card[after.start() :]
+    return _with_section(card, r"^## (?:Training|Limits)$", lambda task: _deployed(redacted(deployment)))
 
 
 def with_onnx_route(card: str, file: str) -> str | None:
@@ -168,14 +158,7 @@ def with_onnx_route(card: str, file: str) -> str | None:
     Returns:
         The new text; ``None`` where the card is another one, with no place for this.
     """
-    task = ModelCard(card).data.get("pipeline_tag")
-    after = re.search(r"^### Inference Endpoints$", card, re.MULTILINE)
-    if task not in TASK_NAMES or after is None:
-        return None
-    section = _onnx_route(file, task)
-    before = card[: after.start()]
-    start = before.find(section[: section.index("\n") + 1])
-    return (before if start < 0 else before[:start]) + section + card[after.start() :]
+    return _with_section(card, r"^### Inference Endpoints$", lambda task: _onnx_route(file, task))
 
 
 def hub_id(name: str) -> str | None:
@@ -259,7 +242,7 @@ def _eval_results(facts: CardFacts, report: Mapping[str, Any]) -> list[EvalResul
         )
         for split, scores in splits.items()
         for key, metric, name in (("accuracy", "accuracy", "Accuracy"), ("macro_f1", "f1", "Macro F1"))
-        if _is_number((scores.get("student") or {}).get(key))
+        if is_number((scores.get("student") or {}).get(key))
     ]
 
 
@@ -268,20 +251,34 @@ def _evaluation(report: Mapping[str, Any]) -> dict[str, Any]:
     models = [name for name in MODELS if report.get(name)]
     compared = [name for name in models if name != "student"]
     relations = (
-        ("Agreement with the teacher's decisions", _figure(report, "agreement", ".3f")),
-        ("KL divergence from the teacher, nats", _figure(report, "kl_nats", ".3f")),
-        ("Gap closed, (student − control) / (teacher − control) in accuracy", _figure(report, "gap_closed", ".2f")),
+        ("Agreement with the teacher's decisions", figure(report, "agreement", ".3f")),
+        ("KL divergence from the teacher, nats", figure(report, "kl_nats", ".3f")),
+        ("Gap closed, (student − control) / (teacher − control) in accuracy", figure(report, "gap_closed", ".2f")),
     )
     return {
         "dataset": _link(str(report["dataset"]), "datasets/") if report.get("dataset") else "data without a name",
         "seeds": report.get("seeds") or [],
         "columns": ["", *(name.capitalize() for name in models)],
-        "rows": _rows(report, models),
-        "other_splits": {split: _rows(scores, models) for split, scores in (report.get("other_splits") or {}).items()},
+        "rows": measure_rows(report, models),
+        "other_splits": {
+            split: measure_rows(scores, models) for split, scores in (report.get("other_splits") or {}).items()
+        },
         "relations": [(name, value) for name, value in relations if value != MISSING],
         "class_columns": [*CLASS_COLUMNS, *(f"{name.capitalize()} F1" for name in compared), "Examples"],
-        "classes": _class_rows(report, compared),
+        "classes": class_rows(report, compared),
     }
+
+
+def _with_section(card: str, following: str, write: Callable[[str], str]) -> str | None:
+    """A card with a section in place of the one of its heading, or where there is none, before the following one."""
+    task = ModelCard(card).data.get("pipeline_tag")
+    after = re.search(following, card, re.MULTILINE)
+    if task not in TASK_NAMES or after is None:
+        return None
+    section = write(task)
+    before = card[: after.start()]
+    start = before.find(section[: section.index("\n") + 1])
+    return (before if start < 0 else before[:start]) + section + card[after.start() :]
 
 
 def _deployed(deployment: Mapping[str, Any]) -> str:
@@ -337,63 +334,6 @@ def _limits(facts: CardFacts, report: Mapping[str, Any] | None) -> list[str]:
     if facts.teachers:
         limits.append("A distilled model takes over errors and biases of its teacher, and adds its own.")
     return [*limits, *facts.limits]
-
-
-def _rows(report: Mapping[str, Any], models: Sequence[str]) -> list[list[str]]:
-    """One line a measure: its name, then each model's figure. Measures that nobody has are left out."""
-    columns = [report.get(model) or {} for model in models]
-    measures = (
-        ("Accuracy", "accuracy", ".3f"),
-        ("Macro F1", "macro_f1", ".3f"),
-        ("Calibration error (ECE)", "ece", ".3f"),
-        ("Parameters", "parameters", ",.0f"),
-        ("Size, MB", "size_mb", ",.1f"),
-        ("Latency p50, ms", "latency_ms.p50", ",.2f"),
-        ("Latency p95, ms", "latency_ms.p95", ",.2f"),
-        ("Throughput, examples/s", "throughput_per_s", ",.0f"),
-        ("Training, s", "training_s", ",.0f"),
-        ("Training energy, Wh", "training_energy_wh", ",.2f"),
-    )
-    rows = [[title, *(_figure(scores, key, spec) for scores in columns)] for title, key, spec in measures]
-    return [row for row in rows if any(cell != MISSING for cell in row[1:])]
-
-
-def _class_rows(report: Mapping[str, Any], compared: Sequence[str]) -> list[list[str]]:
-    """One line a class: the student's precision, recall and F1, the others' F1, and how many examples there were."""
-    classes = {model: _with_spread(report.get(model) or {}) for model in MODELS}
-    return [
-        [
-            label,
-            *(_figure(scores, key, ".3f") for key in ("precision", "recall", "f1")),
-            *(_figure(classes[model].get(label) or {}, "f1", ".3f") for model in compared),
-            _figure(scores, "support", ",.0f"),
-        ]
-        for label, scores in classes["student"].items()
-    ]
-
-
-def _with_spread(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The figures of each class with their deviations, which the report keeps apart, beside them."""
-    spreads = scores.get("per_class_std") or {}
-    return {
-        label: {**figures, **{f"{key}_std": value for key, value in (spreads.get(label) or {}).items()}}
-        for label, figures in (scores.get("per_class") or {}).items()
-    }
-
-
-def _figure(scores: Mapping[str, Any], key: str, spec: str) -> str:
-    """A figure with its standard deviation where there is one; ``latency_ms.p50`` looks into ``latency_ms``."""
-    outer, _, inner = key.partition(".")
-    mean, spread = (scores.get(name) for name in (outer, f"{outer}_std"))
-    if inner:
-        mean, spread = ((value or {}).get(inner) for value in (mean, spread))
-    if not _is_number(mean):
-        return MISSING
-    return f"{mean:{spec}} ± {spread:{spec}}" if _is_number(spread) and spread > 0 else f"{mean:{spec}}"
-
-
-def _is_number(value: Any) -> TypeGuard[int | float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _link(name: str, kind: str = "") -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -149,10 +151,35 @@ def test_a_recipe_with_push_to_hub_publishes_report_and_card(
     assert b"| Accuracy | 0.900 | 0.900 |" in hub.repos[REPO]["README.md"]
 
 
-@pytest.mark.parametrize("recipe", ["sst2", "cifar10"])
-def test_the_recipes_pass_the_flag_on(recipe: str) -> None:
-    text = (Path(__file__).parent.parent / "recipes" / f"{recipe}.py").read_text(encoding="utf-8")
-    assert "push=args.push_to_hub" in text
+STEPS = {
+    "cifar10": (
+        *("load_images", "as_image_classification", "check_objective", "prepare_images", "trained_image_teacher"),
+        *("live_image_teacher", "asked_once", "weights_fingerprint", "handwritten_digits"),
+    ),
+    "sst2": (
+        *("load_splits", "as_classification", "check_names", "tokenizer_of_student", "tokenize_data", "live_teacher"),
+        *("asked_once", "weights_fingerprint", "with_unlabelled", "sentiment_grammar"),
+    ),
+}
+
+
+@pytest.mark.parametrize("pushes", ["true", "false"])
+@pytest.mark.parametrize("recipe", STEPS)
+def test_a_recipe_pushes_where_its_flag_says_so(
+    recipe: str, pushes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "recipes"))
+    module = importlib.import_module(recipe)
+    for step in STEPS[recipe]:
+        monkeypatch.setattr(module, step, mock.MagicMock())
+    monkeypatch.setattr(module, "fine_tuned_teacher", lambda *_: (None, None), raising=False)
+    monkeypatch.setattr(module, "train_with_controls", lambda *_, **__: ([], []))
+    reported = mock.MagicMock(return_value=None)
+    monkeypatch.setattr(module, "report_results", reported)
+    words = ["--preset", "quick", "--output_dir", str(tmp_path), "--push_to_hub", pushes]
+    monkeypatch.setattr(sys, "argv", [f"{recipe}.py", *words])
+    module.main()
+    assert reported.call_args.kwargs["push"] is (pushes == "true")
 
 
 @pytest.mark.parametrize(
