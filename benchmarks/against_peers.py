@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -62,7 +63,13 @@ class Options:
 
     dataset: str = field(metadata={"help": "Name on the Hub, or folder, with the splits train and validation."})
     teacher: str = field(metadata={"help": "A fine-tuned classifier: name on the Hub, or folder."})
-    student: str = field(default="2", metadata={"help": "How many of the teacher's lower layers; or a name or folder."})
+    student: str = field(
+        default="2",
+        metadata={
+            "help": "How many of the teacher's lower layers; or 3x192, a random one of 3 layers 192 wide; or a name or "
+            "folder."
+        },
+    )
     text: str = field(default="sentence", metadata={"help": "Column with the text."})
     label: str = field(default="label", metadata={"help": "Column with the class."})
     examples: int | None = field(default=None, metadata={"help": "Training examples; all if left out."})
@@ -358,9 +365,15 @@ def tokenized(options: Options, tokenizer: PreTrainedTokenizerBase, split: str, 
 
 
 def make_student(name: str, teacher: PreTrainedModel) -> PreTrainedModel:
-    """The teacher's lower layers, or the model of that name with a head for the teacher's classes."""
+    """The teacher's lower layers, one of its kind with random weights, or the model of that name."""
     if name.isdecimal():
         return student_from_teacher(teacher, layers=range(int(name)))
+    if sizes := re.fullmatch(r"(\d+)x(\d+)", name):
+        layers, width = map(int, sizes.groups())
+        config = copy.deepcopy(teacher.config)
+        config.update({"num_hidden_layers": layers, "hidden_size": width})
+        config.update({"intermediate_size": 4 * width, "num_attention_heads": width // 32})
+        return AutoModelForSequenceClassification.from_config(config)
     classes = {"id2label": teacher.config.id2label, "label2id": teacher.config.label2id}
     return AutoModelForSequenceClassification.from_pretrained(name, dtype=torch.float32, **classes)
 

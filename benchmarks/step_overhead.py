@@ -85,6 +85,7 @@ class Job:
     bf16: bool
     device: torch.device
     collator: Callable[[list[Any]], dict[str, Any]] = default_data_collator
+    torch_compile: bool = False
 
     @property
     def steps(self) -> int:
@@ -131,6 +132,10 @@ def hand_loop_alone(job: Job, student: nn.Module) -> float:
 
 def distillation_trainer(job: Job, student: nn.Module) -> float:
     """Train the student with this library; seconds a step."""
+    teacher = job.teacher
+    if teacher is not None and job.torch_compile:
+        teacher = copy.deepcopy(teacher)
+        teacher.compile()
     with tempfile.TemporaryDirectory() as folder:
         args = DistillationTrainingArguments(
             **trainer_settings(job, folder),
@@ -138,7 +143,7 @@ def distillation_trainer(job: Job, student: nn.Module) -> float:
             distillation_weight=DISTILLATION_WEIGHT,
             teacher_score_examples=0,  # random teachers know nothing
         )
-        return timed(DistillationTrainer(student, args, job.collator, job.data, teacher_model=job.teacher), job)
+        return timed(DistillationTrainer(student, args, job.collator, job.data, teacher_model=teacher), job)
 
 
 def plain_trainer(job: Job, student: nn.Module) -> float:
@@ -163,6 +168,7 @@ def trainer_settings(job: Job, folder: str) -> dict[str, Any]:
         "report_to": "none",
         "bf16": job.bf16,
         "use_cpu": job.device.type == "cpu",
+        "torch_compile": job.torch_compile,
     }
 
 
@@ -191,6 +197,7 @@ def timed(trainer: Trainer, job: Job) -> float:
     trainer.add_callback(timer)
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         trainer.train()
+    torch.compiler.reset()  # or the next one would be taken for a change of this one, and not compiled any more
     return (timer.stopped - timer.started) / (job.steps - WARM_UP_STEPS)
 
 
@@ -268,6 +275,9 @@ class Options:
     length: int = field(default=24, metadata={"help": "Tokens an example."})
     steps: int = field(default=23, metadata={"help": f"Steps a block, of which {WARM_UP_STEPS} are not timed."})
     rounds: int = field(default=15, metadata={"help": "Timed rounds; each gives one ratio."})
+    torch_compile: bool = field(
+        default=False, metadata={"help": "Compile teacher and student, but not those of the loops by hand."}
+    )
     memory_repeats: int = field(default=3, metadata={"help": "Fresh processes a contestant; 0 leaves memory out."})
     precisions: list[str] = field(default_factory=lambda: ["float32", "bf16"], metadata={"help": "What to measure."})
     threads: int | None = field(default=None, metadata={"help": "CPU threads; PyTorch's default if left out."})
@@ -284,12 +294,14 @@ def make_job(options: Options, bf16: bool, with_teacher: bool = True) -> Job:
         student = new_vgg(VGGConfig.vgg8(num_labels=10)).to(device)
         teacher = new_vgg(VGGConfig.vgg13(num_labels=10)).to(device).eval() if with_teacher else None
         views = random_images(options.steps * options.batch_size)
-        return Job(teacher, student, views, options.batch_size, bf16, device, channels_last_collator)
+        collator = channels_last_collator
+        return Job(teacher, student, views, options.batch_size, bf16, device, collator, options.torch_compile)
     student = load_or_make(options.student, options.student_layers, options.hidden_size).to(device)
     config = student.config
     data = RandomTokens(options.steps * options.batch_size, options.length, config.vocab_size, config.num_labels)
     teacher = load_or_make(options.teacher, options.teacher_layers, options.hidden_size) if with_teacher else None
-    return Job(teacher and teacher.to(device).eval(), student, data, options.batch_size, bf16, device)
+    teacher = teacher and teacher.to(device).eval()
+    return Job(teacher, student, data, options.batch_size, bf16, device, torch_compile=options.torch_compile)
 
 
 def new_vgg(config: VGGConfig) -> PreTrainedModel:

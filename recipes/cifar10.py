@@ -120,7 +120,7 @@ METHODS: dict[str, Callable[[float, float], Objective]] = {
     "decoupled": lambda temperature, _: Objective(
         ce=LabelTerm(), kd=LogitTerm(DecoupledSoftTargetLoss(temperature), weight=warmup(20 / 240, 1.0))
     ),
-    "dist": lambda _, __: Objective(ce=LabelTerm(), kd=LogitTerm(DISTLoss(1.0), weight=2.0)),
+    "dist": lambda temperature, _: Objective(ce=LabelTerm(), kd=LogitTerm(DISTLoss(temperature), weight=2.0)),
     "hint": with_soft_targets(hint=FeatureTerm(HintLoss(), *blocks(2))),
     "attention": with_soft_targets(attention=FeatureTerm(AttentionTransferLoss(), *blocks(0, 1, 2, 3, 4), weight=5.0)),
     "similarity": with_soft_targets(similarity=FeatureTerm(SimilarityPreservingLoss(), *blocks(4))),
@@ -163,8 +163,8 @@ class RecipeArguments:
     method: str = field(
         default="soft",
         metadata={
-            "help": f"What the student learns: {', '.join(METHODS)}. dist has numbers of its own in place of "
-            "--temperature and --distillation_weight, and decoupled in place of the latter.",
+            "help": f"What the student learns: {', '.join(METHODS)}. dist and decoupled have weights of "
+            "their own in place of --distillation_weight.",
             "choices": list(METHODS),
         },
     )
