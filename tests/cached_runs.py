@@ -1,6 +1,6 @@
 """Trainings with a live teacher and with its kept answers.
 
-Run as a script under ``torchrun``, it stores what two processes get, for ``cache/test_training.py``.
+Run as a script in two processes, it stores what two processes get, for ``cache/test_training.py``.
 """
 
 from __future__ import annotations

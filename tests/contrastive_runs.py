@@ -1,6 +1,6 @@
 """Trainings that keep something about each example.
 
-Run as a script under ``torchrun``, it stores what two processes get, for ``test_contrastive_term.py``.
+Run as a script in two processes, it stores what two processes get, for ``test_contrastive_term.py``.
 """
 
 from __future__ import annotations

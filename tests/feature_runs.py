@@ -1,6 +1,6 @@
 """Trainings with features and adapters, and an independent calculation of their gradients.
 
-Run as a script under ``torchrun``, it stores what two processes get, for ``test_feature_training.py``.
+Run as a script in two processes, it stores what two processes get, for ``test_feature_training.py``.
 """
 
 from __future__ import annotations

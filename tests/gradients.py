@@ -1,6 +1,6 @@
 """The gradients that a training really uses, and an independent calculation of what they should be.
 
-Run as a script under ``torchrun``, it stores what two processes get, for ``test_invariance.py``.
+Run as a script in two processes, it stores what two processes get, for ``test_invariance.py``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which pixels a student saw in each epoch, in every way that a data loader is fed.
 
-Run as a script under ``torchrun``, it stores what two processes saw together, for ``test_epochs.py``.
+Run as a script in two processes, it stores what two processes saw together, for ``test_epochs.py``.
 """
 
 from __future__ import annotations
