@@ -14,7 +14,8 @@ from datasets import Dataset
 from image_models import FAMILIES
 from PIL import Image
 from torch import Tensor
-from transformers import ViTImageProcessorPil
+from torch.nn import functional as F
+from transformers import ViTImageProcessorPil, default_data_collator
 
 from hf_distill import DistillationTrainer, EnsembleTeacher, ImageTeacher, ModelTeacher, cache_teacher
 from hf_distill.augmentation import Augmentation, ImageTransform
@@ -143,6 +144,18 @@ def test_a_teacher_that_cannot_read_the_students_images(
     for teacher in (model, EnsembleTeacher([model])):
         with pytest.raises(ValueError, match=message):
             learn(tmp_path, image_models.model("resnet", SMALL), teacher)
+
+
+def test_images_are_looked_at_as_the_collator_makes_them(tmp_path: Path) -> None:
+    def resized(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = default_data_collator(rows)
+        return {**batch, "pixel_values": F.interpolate(batch["pixel_values"], LARGE)}
+
+    fixed, pupil = image_models.model("vit", LARGE), image_models.model("resnet", SMALL)
+    for teacher in (fixed, EnsembleTeacher([fixed])):
+        learn(tmp_path, pupil, teacher, data_collator=resized)
+    with pytest.raises(ValueError, match="cannot read images of 24 x 24"):
+        learn(tmp_path, pupil, image_models.model("vit", SMALL), data_collator=resized)
 
 
 def test_a_wrong_processor_for_a_teacher_of_fixed_size(tmp_path: Path) -> None:
