@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from image_models import FAMILIES
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import ViTImageProcessorPil, default_data_collator
+from transformers import MobileViTImageProcessorPil, ViTImageProcessorPil, default_data_collator
 
 from hf_distill import DistillationTrainer, EnsembleTeacher, ImageTeacher, ModelTeacher, cache_teacher
 from hf_distill.augmentation import Augmentation, ImageTransform
@@ -121,6 +122,22 @@ def test_images_of_another_kind_are_found_at_construction(tmp_path: Path) -> Non
         ViTImageProcessorPil(**{**STUDENTS.to_dict(), **changed}).save_pretrained(folder)
         with pytest.raises(ValueError, match="Pass teacher_model=ImageTeacher"):
             learn(tmp_path, pupil, str(folder))
+
+
+def test_images_with_red_and_blue_swapped_are_found_at_construction(tmp_path: Path) -> None:
+    folder, pupil = tmp_path / "mobile", image_models.model("resnet", SMALL, seed=1)
+    image_models.model("resnet", SMALL).save_pretrained(folder)
+    size = {"height": SMALL, "width": SMALL}
+    students = ViTImageProcessorPil(size=size, do_normalize=False)
+    for swapped in (True, False):
+        own = MobileViTImageProcessorPil(size=size, do_center_crop=False, do_flip_channel_order=swapped)
+        own.save_pretrained(folder)
+        refused = pytest.raises(
+            ValueError, match=r"'mobile' .*do_flip_channel_order=True, .*=False\. Make the student's"
+        )
+        with refused if swapped else nullcontext():
+            learn(tmp_path, pupil, str(folder), processing_class=students)
+        learn(tmp_path, pupil, str(folder), processing_class=own)
 
 
 def test_the_students_processor_must_be_that_of_the_trainer(tmp_path: Path) -> None:
