@@ -225,7 +225,10 @@ def _export(chosen: argparse.Namespace) -> None:
         measured = deployment_rows(predictor.model, exports, rows, predictor.collate)
         if teacher is not None:
             inputs = teacher.rows(data.values, data.labels), teacher.collate
-            measured += export_teacher(teacher.model, predictor.model, folder, *inputs, EXPORTS[1 + chosen.int8])
+            measured = [
+                *export_teacher(teacher.model, predictor.model, folder, *inputs, EXPORTS[1 + chosen.int8]),
+                *measured,
+            ]
         section = deployment(measured, dataset=chosen.data, split=data.split, examples=len(rows))
         print("", *deployment_lines(section), sep="\n")
         _write_down(folder, section)

@@ -17,15 +17,15 @@ MOST_CHANNELS = 4
 """Where the first size is larger, it is no channels: the rows are raw pictures, of which a collator makes images."""
 
 
-def shape_of_images(dataset: Any) -> tuple[int, ...] | None:
-    """Channels, height and width of the first image; ``None`` where the rows hold none that are ready to be read."""
+def holds_images(dataset: Any) -> bool:
+    """Whether the rows hold images, of channels, height and width, which a collator need only put together."""
     if not (hasattr(dataset, "__getitem__") and has_length(dataset) and len(dataset)):
-        return None
+        return False
     with isolated_randomness():
         row = dataset[0]
     values = row.get("pixel_values") if isinstance(row, Mapping) else None
     shape = np.shape(values) if isinstance(values, (list, tuple, np.ndarray, Tensor)) else ()
-    return tuple(shape) if len(shape) == 3 and shape[0] <= MOST_CHANNELS else None
+    return len(shape) == 3 and shape[0] <= MOST_CHANNELS
 
 
 def check_readable(model: Any, shape: Sequence[int], name: str, cure: str, read: Callable[[Tensor], Any]) -> None:

@@ -44,5 +44,16 @@ def share_buffers(model: nn.Module) -> None:
                 distributed.broadcast(buffer, src=0)
 
 
+def leave_together() -> None:
+    """End what the processes share, once all have come so far. From here on each works, and leaves, by itself.
+
+    So the first one can do alone what takes long: others that waited for it in a collective operation would give up
+    after ``ddp_timeout``, half an hour by default. A process that leaves without this may take the others with it.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
+
+
 def _are_several() -> bool:
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1

@@ -127,7 +127,7 @@ class PublishingTrainer(Trainer):
 
         Args:
             commit_message: What the history says.
-            blocking: Whether to wait for the end.
+            blocking: Whether to wait for the end. If not, a copy goes up, so that the folder may change meanwhile.
             token: Default ``args.hub_token``, then that of ``hf auth login``.
             revision: The branch; default ``args.hub_revision``, then the main one.
             private: Default ``args.hub_private_repo``. A public repository that exists is then refused.
@@ -153,16 +153,17 @@ class PublishingTrainer(Trainer):
                 self.create_model_card(**kwargs)  # which knows the repository now
             self._finish_current_push()
             api = self._hub if token is None else HfApi(token=token)
+            place = None if blocking else _staged(Path(self.args.output_dir), self.args.output_dir, shutil.copy)
             push = partial(
                 push_folder,
-                self.args.output_dir,
+                self.args.output_dir if place is None else place.name,
                 self.hub_model_id,
                 private=bool(private),
                 revision=revision or self.args.hub_revision,
                 commit_message=commit_message or "End of training",
                 api=api,
             )
-            return push() if blocking else api.run_as_future(push)
+            return push() if place is None else api.run_as_future(_push_and_tidy, push, place)
         except Exception:
             logger.error(
                 "The Hub did not take the model. Nothing is lost: student, tokenizer and card are saved in %s. When "
@@ -184,7 +185,7 @@ class PublishingTrainer(Trainer):
             return
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         try:
-            place = _staged(Path(checkpoint_folder), self.args.output_dir)
+            place = _staged(Path(checkpoint_folder), self.args.output_dir, _link)
         except OSError as error:  # no model there, as of a sharded one, or no room for a copy
             logger.error(FAILED_PUSH, error)
             return
@@ -197,7 +198,7 @@ class PublishingTrainer(Trainer):
             commit_message=f"Training in progress, step {self.state.global_step}",
             api=self._hub,
         )
-        job = self._hub.run_as_future(_push_and_tidy, push, place)
+        job = self._hub.run_as_future(_push_in_training, push, place)
         self.push_in_progress = running or PushInProgress([])
         self.push_in_progress.jobs.append(job)
 
@@ -207,14 +208,19 @@ class PublishingTrainer(Trainer):
         return HfApi(token=self.args.hub_token)
 
 
-def _staged(checkpoint: Path, output_dir: str | None) -> tempfile.TemporaryDirectory[str]:
-    """What is published of a checkpoint, in a place of its own: the next save may come while it is on its way."""
+def _staged(
+    folder: Path, output_dir: str | None, put: Callable[[Path, Path], object]
+) -> tempfile.TemporaryDirectory[str]:
+    """What is published of a folder, in a place of its own: the next save may come while it is on its way.
+
+    A checkpoint's files are deleted at most, so that links do; those of the output directory are written over.
+    """
     place = tempfile.TemporaryDirectory(prefix="_push_", dir=output_dir)
     try:
-        for name in public_files(checkpoint):
+        for name in public_files(folder):
             target = Path(place.name) / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            _link(checkpoint / name, target)
+            put(folder / name, target)
     except OSError:
         place.cleanup()
         raise
@@ -229,10 +235,14 @@ def _link(source: Path, target: Path) -> None:
         shutil.copy(source, target)
 
 
+def _push_in_training(push: Callable[[], CommitInfo], place: tempfile.TemporaryDirectory[str]) -> CommitInfo:
+    try:
+        return _push_and_tidy(push, place)
+    except Exception as error:
+        logger.error(FAILED_PUSH, error)
+        raise
+
+
 def _push_and_tidy(push: Callable[[], CommitInfo], place: tempfile.TemporaryDirectory[str]) -> CommitInfo:
     with place:
-        try:
-            return push()
-        except Exception as error:
-            logger.error(FAILED_PUSH, error)
-            raise
+        return push()

@@ -108,6 +108,8 @@ def test_export_measures_a_teacher_beside_the_student(
     assert [(row["model"], row["format"], row["accuracy"]) for row in rows] == [
         (role, name, 1.0) for role in ("teacher", "student") for name in ("PyTorch", "ONNX")
     ]
+    shown = [line.split("  ")[0] for line in run.out.splitlines() if line.startswith(("teacher,", "student,"))]
+    assert shown == ["teacher, PyTorch", "teacher, ONNX", "student, PyTorch", "student, ONNX"]
     assert [path.name for path in student.glob("_teacher*")] == []
     refused = Run(capsys, "export", student, "--teacher", folder)
     assert (refused.code, "give --data PATH" in refused.err) == (1, True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +16,7 @@ from unittest import mock
 import huggingface_hub
 import pytest
 import tiny
+import torch
 from hub_server import HubServer
 from safetensors.torch import load
 from transformers import AutoModelForSequenceClassification
@@ -71,6 +74,25 @@ def test_at_the_end_and_for_a_branch_and_in_the_background(hub: HubServer, tmp_p
     assert b'model="tester/student"' in hub.repos[REPO]["README.md"]
     assert student.push_to_hub(revision="v2", blocking=False).result(timeout=30)
     assert set(hub.repos[f"{REPO}@v2"]) == STUDENT
+
+
+def test_in_the_background_it_is_the_student_of_the_call(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student = trainer(tmp_path)
+    begun: list[Callable[[], Any]] = []
+    monkeypatch.setattr(student._hub, "run_as_future", lambda run, *given: begun.append(partial(run, *given)))
+    student.push_to_hub(blocking=False)
+    before = copy.deepcopy(student.model)
+    with torch.no_grad():
+        student.model.classifier.weight.add_(1)
+    student.save_model()
+    student.create_model_card(model_name="another")
+    begun[0]()
+    assert same(before, hub.repos[REPO])
+    assert b"another" not in hub.repos[REPO]["README.md"]
+    assert set(hub.repos[REPO]) == STUDENT
+    assert not list((tmp_path / "student").glob("_push_*"))
 
 
 def test_at_every_save_it_is_the_student_of_that_save(hub: HubServer, tmp_path: Path) -> None:

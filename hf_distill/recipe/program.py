@@ -7,9 +7,10 @@ import os
 import sys
 from collections.abc import Callable
 
-import torch
 import transformers
 from safetensors import SafetensorError
+
+from hf_distill.processes import leave_together
 
 
 def run(main: Callable[[], None]) -> None:
@@ -23,7 +24,7 @@ def run(main: Callable[[], None]) -> None:
     transformers.logging.set_verbosity_warning()
     try:
         main()
-        _leave_together()
+        leave_together()
     except (ValueError, KeyError, OSError, SafetensorError) as error:
         if any(word.endswith("debug") for word in sys.argv):
             raise
@@ -31,10 +32,3 @@ def run(main: Callable[[], None]) -> None:
         cure = " Free some space and run the same command again." if "No space left" in str(text) else ""
         print(f"error: {text}{cure}", file=sys.stderr)
         sys.exit(2)
-
-
-def _leave_together() -> None:
-    """Wait until the main process has written everything: a process that left early may take the others with it."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from hf_distill.deployment import deployment
 from hf_distill.evaluation import compare
 from hf_distill.plots import save_plots
+from hf_distill.processes import leave_together
 from hf_distill.recipe.effort import effort_of
 from hf_distill.recipe.exports import export_student, export_teacher
 from hf_distill.recipe.hardware import LAUNCHED
@@ -46,7 +47,8 @@ def report_results(
 ) -> DistillationReport | None:
     """Compare teacher, students and controls; write report, plots and card into the first student's folder.
 
-    The trackers of ``report_to`` get the comparison as well.
+    The trackers of ``report_to`` get the comparison as well. Of several processes the first one does all this, and the
+    others are free to go: nothing can be trained in common afterwards.
 
     Args:
         students: One a seed; the first is the one that is published.
@@ -66,6 +68,7 @@ def report_results(
     Returns:
         The report; ``None`` on all processes but the main one.
     """
+    leave_together()
     first = students[0]
     if not first.is_world_process_zero():
         return None

@@ -84,3 +84,6 @@ class Teacher(ABC):
                 columns = list(stored[0])  # a transform makes columns of its own
         if columns is not None and (missing := sorted(self.raw_columns.difference(columns))):
             raise KeyError(f"Teacher {self.name!r} reads the columns {missing}, but the dataset has {columns}.")
+
+    def check_images(self, shape: Sequence[int]) -> None:
+        """Raise when this teacher cannot read images of these channels, height and width."""

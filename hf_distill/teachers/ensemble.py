@@ -100,3 +100,7 @@ class EnsembleTeacher(Teacher):
     def check_dataset(self, dataset: object) -> None:
         for teacher in self.teachers:
             teacher.check_dataset(dataset)
+
+    def check_images(self, shape: Sequence[int]) -> None:
+        for teacher in self.teachers:
+            teacher.check_images(shape)

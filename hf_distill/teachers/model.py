@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from hf_distill.fingerprints import config_fingerprint, tokenizer_fingerprint, weights_fingerprint
-from hf_distill.image_check import check_readable, shape_of_images
+from hf_distill.image_check import check_readable
 from hf_distill.image_processors import find_image_processor
 from hf_distill.labels import label_names
 from hf_distill.teachers.base import Teacher
@@ -133,10 +133,8 @@ class ModelTeacher(Teacher):
         if self.image_processor is not None and not self._vouched_for:
             check_normalization(self.name, self.image_processor, processing_class)
 
-    def check_dataset(self, dataset: object) -> None:
-        super().check_dataset(dataset)
-        shape = shape_of_images(dataset) if "pixel_values" in self._inputs else None
-        if shape is not None:
+    def check_images(self, shape: Sequence[int]) -> None:
+        if "pixel_values" in self._inputs:
             check_readable(self.model, shape, f"Teacher {self.name!r}", self._cure, self._read)
 
     def _read(self, pixel_values: Tensor) -> ModelView:

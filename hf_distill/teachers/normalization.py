@@ -7,9 +7,12 @@ from transformers import BaseImageProcessor
 from hf_distill.image_input import ImageInput
 from hf_distill.image_processors import read_processor
 
+FIELDS = ("do_flip_channel_order", "include_top", "rescale_offset")
+"""What else a classifier's image processor may do: swap red and blue, divide by the deviation once more, take off 1."""
+
 
 def check_normalization(name: str, own: BaseImageProcessor, processing_class: object) -> None:
-    """Refuse a teacher that would see images of another size or normalisation than it was trained with.
+    """Refuse a teacher that would see images of another size, normalisation or order of colours than in its training.
 
     Args:
         name: The teacher's.
@@ -30,6 +33,14 @@ def check_normalization(name: str, own: BaseImageProcessor, processing_class: ob
             "processor, so that each image is made anew for it; or, if it is to see the student's, "
             "ModelTeacher(model, processing_class=PROCESSOR)."
         )
+    for field in FIELDS:
+        wanted, given = (bool(getattr(processor, field, False)) for processor in (own, processing_class))
+        if wanted != given:
+            raise ValueError(
+                f"Teacher {name!r} was trained on images made with {field}={wanted}, and the student's are made with "
+                f"{field}={given}. Make the student's the same way; or, if the teacher is to see them as they are, "
+                "pass teacher_model=ModelTeacher(model, processing_class=PROCESSOR), with the student's processor."
+            )
 
 
 def _size(image: ImageInput) -> tuple[int, ...] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,3 +37,23 @@ def test_files_and_trackers_hold_the_comparison(tmp_path: Path, monkeypatch: pyt
     tags = EventAccumulator(str(tmp_path / "_tensorboard" / "try-comparison")).Reload().Tags()
     assert sorted(tags["images"]) == [f"plots/{name}" for name in PLOTS]
     assert "test/student/accuracy" in tags["scalars"]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_no_process_waits_for_the_one_that_compares(
+    first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a collective operation the others would give up after a while, and end it as well."""
+    happened: list[str] = []
+
+    def stop(*args: Any, **settings: Any) -> None:
+        happened.append("compare")
+        raise InterruptedError
+
+    monkeypatch.setattr(results, "leave_together", lambda: happened.append("leave"))
+    monkeypatch.setattr(results, "compare", stop)
+    trainer = DistillationTrainer(tiny.bert(), tiny.arguments(tmp_path), train_dataset=tiny.dataset())
+    monkeypatch.setattr(trainer, "is_world_process_zero", lambda: first)
+    with pytest.raises(InterruptedError) if first else nullcontext():
+        report_results([trainer], [], tiny.bert(), {}, default_data_collator, dataset="toy", origin="", card={})
+    assert happened == (["leave", "compare"] if first else ["leave"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from datasets import Dataset
 from image_models import FAMILIES
 from PIL import Image
 from torch import Tensor
-from transformers import ViTImageProcessorPil
+from torch.nn import functional as F
+from transformers import MobileViTImageProcessorPil, ViTImageProcessorPil, default_data_collator
 
 from hf_distill import DistillationTrainer, EnsembleTeacher, ImageTeacher, ModelTeacher, cache_teacher
 from hf_distill.augmentation import Augmentation, ImageTransform
@@ -122,6 +124,22 @@ def test_images_of_another_kind_are_found_at_construction(tmp_path: Path) -> Non
             learn(tmp_path, pupil, str(folder))
 
 
+def test_images_with_red_and_blue_swapped_are_found_at_construction(tmp_path: Path) -> None:
+    folder, pupil = tmp_path / "mobile", image_models.model("resnet", SMALL, seed=1)
+    image_models.model("resnet", SMALL).save_pretrained(folder)
+    size = {"height": SMALL, "width": SMALL}
+    students = ViTImageProcessorPil(size=size, do_normalize=False)
+    for swapped in (True, False):
+        own = MobileViTImageProcessorPil(size=size, do_center_crop=False, do_flip_channel_order=swapped)
+        own.save_pretrained(folder)
+        refused = pytest.raises(
+            ValueError, match=r"'mobile' .*do_flip_channel_order=True, .*=False\. Make the student's"
+        )
+        with refused if swapped else nullcontext():
+            learn(tmp_path, pupil, str(folder), processing_class=students)
+        learn(tmp_path, pupil, str(folder), processing_class=own)
+
+
 def test_the_students_processor_must_be_that_of_the_trainer(tmp_path: Path) -> None:
     own = image_models.processor("vit", LARGE)
     teacher = ImageTeacher(image_models.model("vit", LARGE), student=own, processor=own)
@@ -143,6 +161,18 @@ def test_a_teacher_that_cannot_read_the_students_images(
     for teacher in (model, EnsembleTeacher([model])):
         with pytest.raises(ValueError, match=message):
             learn(tmp_path, image_models.model("resnet", SMALL), teacher)
+
+
+def test_images_are_looked_at_as_the_collator_makes_them(tmp_path: Path) -> None:
+    def resized(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = default_data_collator(rows)
+        return {**batch, "pixel_values": F.interpolate(batch["pixel_values"], LARGE)}
+
+    fixed, pupil = image_models.model("vit", LARGE), image_models.model("resnet", SMALL)
+    for teacher in (fixed, EnsembleTeacher([fixed])):
+        learn(tmp_path, pupil, teacher, data_collator=resized)
+    with pytest.raises(ValueError, match="cannot read images of 24 x 24"):
+        learn(tmp_path, pupil, image_models.model("vit", SMALL), data_collator=resized)
 
 
 def test_a_wrong_processor_for_a_teacher_of_fixed_size(tmp_path: Path) -> None:
