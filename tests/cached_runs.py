@@ -77,6 +77,21 @@ def trained(teacher: Any, folder: Path, rows: Dataset | None = None, **changes: 
     return {**trainer.model.state_dict(), "logged": torch.tensor(losses)}
 
 
+def renamed(teacher: Any, folder: Path, rows: Dataset) -> dict[str, Tensor]:
+    """The weights of a student that has the classes of ``named`` in another order, and its loss in evaluation."""
+    student = tiny.bert(id2label={0: "1", 1: "no", 2: "yes"})
+    args = tiny.arguments(folder, max_steps=3, optim="sgd", learning_rate=0.1)
+    trainer = DistillationTrainer(student, args, pad, rows, teacher_model=teacher)
+    trainer.train()
+    loss = trainer.evaluate(rows.remove_columns("labels"))["eval_loss"]
+    return {**student.state_dict(), "loss": torch.tensor(loss)}
+
+
+def named() -> Any:
+    """A teacher with class names that YAML would like to read as something else."""
+    return tiny.bert(layers=2, seed=1, hidden_size=24, id2label={0: "no", 1: "yes", 2: "1"})
+
+
 def large() -> Any:
     return tiny.bert(layers=2, seed=1, hidden_size=24)
 

@@ -1,4 +1,5 @@
-"""A Hub in miniature: enough of its protocol for ``push_to_hub`` and ``from_pretrained``, with faults on demand.
+"""A Hub in miniature: enough of its protocol for ``push_to_hub``, ``from_pretrained`` and ``load_dataset``, with faults
+on demand.
 
 Every file is uploaded in the ``regular`` way, inside the commit, unless it is asked for large ones apart. Only the
 standard library is used, so that it can be started before ``huggingface_hub`` is imported, which reads ``HF_ENDPOINT``
@@ -27,10 +28,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 OWNER = "tester"
-REPO = r"(?P<repo>[\w.-]+/[\w.-]+)"
+REPO = r"(?P<repo>(?:datasets/)?[\w.-]+/[\w.-]+)"
 REPO_API = (
-    r"(?P<api>[\w.-]+/[\w.-]+)"
-    r"(?:/revision/(?P<revision>[^/]+)|(?P<tree>/tree/(?P<branch>[^/]+)(?P<folder>/.+)?))?"
+    r"(?P<api>(?:datasets/)?[\w.-]+/[\w.-]+)"
+    r"(?:/revision/(?P<revision>[^/]+)|(?P<tree>/tree/(?P<branch>[^/]+)(?:/(?P<folder>.+))?))?"
 )
 
 
@@ -50,7 +51,7 @@ class HubServer:
     Args:
         token: What a client must send in order to write.
         repos: The files, by path, of each repository that exists already; of another branch than the main one under
-            ``owner/name@branch``.
+            ``owner/name@branch``. Those of data sets are called ``datasets/owner/name``.
         large: The ends of the names of files that go up by themselves, as Git LFS does it, before the commit.
 
     Attributes:
@@ -162,12 +163,12 @@ class Handler(BaseHTTPRequestHandler):
             return
         if not self.has_token():
             return self.answer(401, {"error": "Invalid username or password."})
-        path = unquote(urlsplit(self.path).path)
+        path = self.address()
         if path == "/api/repos/create":
             return self.create_repo(json.loads(body))
         if path == "/api/validate-yaml":
             return self.answer(200, {"errors": [], "warnings": []})
-        if match := re.fullmatch(f"/api/models/{REPO}/preupload/.+", path):
+        if match := re.fullmatch(f"/api/{REPO}/preupload/.+", path):
             paths = [file["path"] for file in json.loads(body)["files"]]
             modes = ["lfs" if path.endswith(self.hub.large) else "regular" for path in paths]
             files = [{"path": path, "uploadMode": mode} for path, mode in zip(paths, modes, strict=True)]
@@ -176,9 +177,9 @@ class Handler(BaseHTTPRequestHandler):
             return self.announce(json.loads(body)["objects"])
         if match := re.fullmatch("/verify/(.+)", path):
             return self.answer(200 if match[1] in self.hub.objects else 404, {})
-        if match := re.fullmatch(f"/api/models/{REPO}/branch/(?P<branch>.+)", path):
+        if match := re.fullmatch(f"/api/{REPO}/branch/(?P<branch>.+)", path):
             return self.create_branch(f"{match['repo']}@{match['branch']}", match["repo"])
-        if match := re.fullmatch(f"/api/models/{REPO}/commit/(?P<branch>.+)", path):
+        if match := re.fullmatch(f"/api/{REPO}/commit/(?P<branch>.+)", path):
             repo = match["repo"] if match["branch"] == "main" else f"{match['repo']}@{match['branch']}"
             return self.commit(repo, [json.loads(line) for line in body.splitlines()])
         self.answer(404, {"error": f"No such address: {path}"})
@@ -186,8 +187,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.fails():
             return
-        path = unquote(urlsplit(self.path).path)
-        known = re.fullmatch(f"/{REPO}/resolve/(?P<at>[^/]+)/(?P<file>.+)|/api/models/{REPO_API}", path)
+        path = self.address()
+        known = re.fullmatch(f"/{REPO}/resolve/(?P<at>[^/]+)/(?P<file>.+)|/api/{REPO_API}", path)
         repo = (known["repo"] or known["api"]) if known else ""
         if repo not in self.hub.repos or (repo in self.hub.private and not self.has_token()):
             return self.miss("RepoNotFound")
@@ -196,17 +197,17 @@ class Handler(BaseHTTPRequestHandler):
             return self.miss("RevisionNotFound")
         if known["file"]:
             return self.resolve(files, known["file"])
-        if known["folder"]:
-            return self.miss("EntryNotFound")
         if known["tree"]:
-            return self.answer(
-                200, [{"type": "file", "path": name, "size": len(files[name]), "oid": "0"} for name in files]
-            )
+            return self.tree(files, f"{known['folder']}/" if known["folder"] else "")
         siblings = [{"rfilename": name} for name in files]
         private = repo in self.hub.private
         self.answer(200, {"id": repo, "sha": sha(files), "private": private, "tags": [], "siblings": siblings})
 
     do_HEAD = do_GET
+
+    def address(self) -> str:
+        """What is asked for. The API has models and data sets side by side; elsewhere only data sets say that."""
+        return unquote(urlsplit(self.path).path).replace("/api/models/", "/api/")
 
     def body(self) -> bytes | None:
         """What the request brings; ``None`` where the fault that was ordered keeps it from being answered."""
@@ -226,7 +227,8 @@ class Handler(BaseHTTPRequestHandler):
         return next((files for branch, files in found.items() if revision in (branch, sha(files))), None)
 
     def create_repo(self, wanted: Mapping[str, Any]) -> None:
-        repo = f"{wanted.get('organization') or OWNER}/{wanted['name']}"
+        kind = "datasets/" if wanted.get("type") == "dataset" else ""
+        repo = f"{kind}{wanted.get('organization') or OWNER}/{wanted['name']}"
         status = 409 if repo in self.hub.repos else 200
         if status == 200 and (wanted.get("private") or wanted.get("visibility") == "private"):
             self.hub.private.add(repo)
@@ -250,6 +252,20 @@ class Handler(BaseHTTPRequestHandler):
             elif line["key"] == "deletedFile":
                 files.pop(line["value"]["path"], None)
         self.answer(200, {"commitUrl": f"{self.hub.url}/{repo}/commit/{sha(files)}", "commitOid": sha(files)})
+
+    def tree(self, files: Mapping[str, bytes], folder: str) -> None:
+        """What lies in a folder, and below it where that is asked for."""
+        inside = [name.removeprefix(folder) for name in files if name.startswith(folder)]
+        if folder and not inside:
+            return self.miss("EntryNotFound")
+        deep = "recursive=true" in self.path.lower()
+        found = [
+            {"type": "file", "path": folder + name, "size": len(files[folder + name]), "oid": "0"}
+            for name in inside
+            if deep or "/" not in name
+        ]
+        folders = {folder + name.split("/")[0] for name in inside if "/" in name}
+        self.answer(200, [*found, *({"type": "directory", "path": name, "oid": "0"} for name in sorted(folders))])
 
     def announce(self, objects: list[dict[str, Any]]) -> None:
         """Say where large files are to be put; those that are there already need no upload."""

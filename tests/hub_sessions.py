@@ -18,6 +18,7 @@ from hub_server import HubServer
 
 TOKEN = "hf_" + "aB3" * 11 + "x"
 REPO = "tester/student"
+SOFT_LABELS = "tester/soft-labels"
 TEXTS = ["w5 w6 w7", "w8 w9"]
 
 
@@ -72,6 +73,25 @@ def pull(folder: Path) -> dict[str, Any]:
             "snapshot": {path.name: path.stat().st_size for path in Path(snapshot_download(REPO)).iterdir()},
             "of_a_branch": (Path(snapshot_download(REPO, revision="v2")) / "README.md").read_text(),
             "without_a_token": refused,
+        }
+
+
+def learn(folder: Path) -> dict[str, Any]:
+    """Load soft labels from the Hub, without a token, and learn from them. Of the teacher nothing is here."""
+    repo = f"datasets/{SOFT_LABELS}"
+    with HubServer(TOKEN, {repo: HubServer.saved(folder / "hub", repo)}) as hub:
+        prepare(hub, folder)
+        from cached_runs import renamed
+        from datasets import load_dataset
+
+        from hf_distill import ColumnTeacher
+
+        rows, teacher = load_dataset(SOFT_LABELS, split="train"), ColumnTeacher("teacher_logits")
+        student = renamed(teacher, folder / "student", rows)
+        return {
+            "logits": rows["teacher_logits"][:],
+            "classes": teacher.classes,
+            "student": {name: value.tolist() for name, value in student.items()},
         }
 
 
@@ -175,5 +195,5 @@ def logits(model: Any, tokenizer: Any) -> list[list[float]]:
 
 if __name__ == "__main__":
     function, folder = sys.argv[1], Path(sys.argv[2])
-    result = {"push": push, "pull": pull}[function](folder)
+    result = {"push": push, "pull": pull, "learn": learn}[function](folder)
     (folder / f"{function}.json").write_text(json.dumps(result))

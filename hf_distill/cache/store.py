@@ -106,7 +106,10 @@ class AnswerStore:
     def _places(self, keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         places = self._find(keys)
         if (places[0] < 0).any():
-            raise KeyError(f"{int((places[0] < 0).sum())} of {len(keys)} examples have no answer in {self.folder}.")
+            raise KeyError(
+                f"{int((places[0] < 0).sum())} of {len(keys)} examples have no answer in {self.folder}. "
+                "cache_teacher(dataset, teacher, folder) adds what is missing."
+            )
         return places
 
     def _find(self, keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

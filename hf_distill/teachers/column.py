@@ -21,7 +21,8 @@ class ColumnTeacher(Teacher):
     Args:
         column: A column with one list of ``C`` numbers a row.
         probabilities: Whether the numbers are probabilities; otherwise they are logits.
-        classes: Class names in the column's order, to be aligned with the student's by name.
+        classes: Class names in the column's order, to be aligned with the student's by name. Where left out, those
+            that :func:`~hf_distill.with_soft_labels` has put beside the column, if it has.
         name: What logs and cards call the source.
 
     Example:
@@ -35,7 +36,7 @@ class ColumnTeacher(Teacher):
     ) -> None:
         self.column = column
         self.probabilities = probabilities
-        self.classes = classes
+        self.classes = self._given = classes
         self.name = name or f"column {column}"
         self.raw_columns = frozenset({column})
 
@@ -51,6 +52,8 @@ class ColumnTeacher(Teacher):
     def check_dataset(self, dataset: object) -> None:
         super().check_dataset(dataset)
         dataset = stored_rows(dataset)
+        feature = (getattr(dataset, "features", None) or {}).get(column_of_classes(self.column))
+        self.classes = self._given or getattr(feature, "names", None)
         if not isinstance(dataset, datasets.Dataset):
             return
         column = dataset.select_columns([self.column]).with_format("arrow")
@@ -85,3 +88,8 @@ class ColumnTeacher(Teacher):
                     f"Column {self.column!r} is said to hold probabilities, but row {first_row + row} is "
                     f"{rows[row].tolist()}. For logits leave out probabilities=True."
                 )
+
+
+def column_of_classes(column: str) -> str:
+    """Where the most likely class stands, as a ``ClassLabel``, whose names are the classes in the column's order."""
+    return f"{column}_argmax"

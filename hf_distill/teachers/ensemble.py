@@ -47,15 +47,19 @@ class EnsembleTeacher(Teacher):
         self.teachers = [as_teacher(teacher) for teacher in teachers]
         self.weights = [weight / sum(weights) for weight in weights]
         self.name = " + ".join(teacher.name for teacher in self.teachers)
+        self._align()
+        self.shared_columns = frozenset().union(*(teacher.shared_columns for teacher in self.teachers))
+        self.raw_columns = frozenset().union(*(teacher.raw_columns for teacher in self.teachers))
+        self.own_tokens = any(teacher.own_tokens for teacher in self.teachers)
+
+    def _align(self) -> None:
+        """Take the class order of the first teacher that has names, and put the others' answers into it."""
         known = [teacher.classes for teacher in self.teachers if teacher.classes is not None]
         self.classes = next((classes for classes in known if not isinstance(classes, int)), known[0] if known else None)
         self._orders = [
             None if self.classes is None or teacher.classes is None else class_order(self.classes, teacher.classes)
             for teacher in self.teachers
         ]
-        self.shared_columns = frozenset().union(*(teacher.shared_columns for teacher in self.teachers))
-        self.raw_columns = frozenset().union(*(teacher.raw_columns for teacher in self.teachers))
-        self.own_tokens = any(teacher.own_tokens for teacher in self.teachers)
 
     def __call__(self, inputs: Mapping[str, Any]) -> ModelView:
         shared = {name: value for name, value in inputs.items() if name != MEMBERS}
@@ -100,6 +104,7 @@ class EnsembleTeacher(Teacher):
     def check_dataset(self, dataset: object) -> None:
         for teacher in self.teachers:
             teacher.check_dataset(dataset)
+        self._align()  # a column may have said its class names only now
 
     def check_images(self, shape: Sequence[int]) -> None:
         for teacher in self.teachers:
