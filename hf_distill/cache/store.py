@@ -131,7 +131,10 @@ class AnswerStore:
         if (self.folder / IDENTITY_FILE).exists():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        if strangers := sorted(path.name for path in self.folder.iterdir() if path.suffix != PART):
+        strangers = sorted(path.name for path in self.folder.iterdir() if path.suffix != PART)
+        if (self.folder / IDENTITY_FILE).exists():  # another process has begun meanwhile
+            return
+        if strangers:
             raise ValueError(
                 f"{self.folder} holds something else, {strangers[0]} for one, and no cache. Choose a new folder."
             )

@@ -6,6 +6,7 @@ import errno
 import json
 import multiprocessing
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,18 @@ def test_a_folder_of_something_else_is_not_begun_in(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds something else, data-00000-of-00001.arrow for one, .*new folder"):
         AnswerStore(tmp_path, IDENTITY)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_another_process_may_begin_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_into = Path.iterdir
+
+    def begun_before(folder: Path) -> Iterator[Path]:
+        monkeypatch.setattr(Path, "iterdir", looked_into)
+        AnswerStore(folder, IDENTITY).add([answers(0, 5)])
+        return looked_into(folder)
+
+    monkeypatch.setattr(Path, "iterdir", begun_before)
+    assert len(AnswerStore(tmp_path / "new", IDENTITY)) == 5
 
 
 def test_features_of_several_shapes_without_tokens_are_refused(tmp_path: Path) -> None:
