@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def cache_teacher(
 
     Raises:
         ValueError: the folder holds answers that were made with something else, or the data set is augmented at random
-            without a seed, or an answer is NaN; the message says what to do.
+            without a seed, or the collator draws at random, or an answer is NaN; the message says what to do.
         KeyError: the rows lack what the teacher reads.
         TypeError: the data set has no length, or the teacher's answers are there already.
 
@@ -124,7 +124,7 @@ def cache_teacher(
     where = state.device if device is None else torch.device(device)
     collator = data_collator or _usual_collator(asked)
     wanted = None if key_columns else asked.shared_columns
-    collected = _Collected(store)
+    collected, seen_to_repeat = _Collected(store), False
     with ExitStack() as stack:
         for model in asked.models():
             stack.enter_context(running(model, where))
@@ -140,7 +140,11 @@ def cache_teacher(
                 new = collected.new(keys)
                 if new.any():
                     chosen = [row for row, is_new in zip(rows, new, strict=True) if is_new]
-                    inputs = send_to_device(_inputs(asked, collator, chosen, wanted), where)
+                    made = _inputs(asked, collator, chosen, wanted)
+                    if not seen_to_repeat:
+                        _check_repeats(made, _inputs(asked, collator, chosen, wanted))
+                        seen_to_repeat = True
+                    inputs = send_to_device(made, where)
                     with (
                         torch.autocast(where.type, torch.bfloat16, enabled=bf16),
                         tapped(_model(asked), features) as seen,
@@ -249,6 +253,25 @@ def _inputs(
     chosen = [{key: value for key, value in row.items() if wanted is None or key in wanted} for row in rows]
     shared = collator(chosen) if wanted is None or chosen[0] else {}
     return {**{key: value for key, value in shared.items() if key not in LABEL_COLUMNS}, **teacher.collate(rows)}
+
+
+def _check_repeats(once: Mapping[str, Any], again: Mapping[str, Any]) -> None:
+    """Raise where a collator made different inputs of the same rows."""
+    pairs = zip(_tensors(once), _tensors(again), strict=True)
+    if not all(one.shape == two.shape and torch.equal(one.nan_to_num(), two.nan_to_num()) for one, two in pairs):
+        raise ValueError(
+            "The data collator makes other inputs of the same rows each time: one random draw would be kept as the "
+            "answer to each row. Draw in the data set instead, as Views(rows, transform, seed=0, count=K) does, or ask "
+            "the teacher live."
+        )
+
+
+def _tensors(inputs: Mapping[str, Any]) -> Iterator[Tensor]:
+    for value in inputs.values():
+        if isinstance(value, Mapping):
+            yield from _tensors(value)
+        elif isinstance(value, Tensor):
+            yield value
 
 
 def _answers(keys: Keys, logits: Tensor, features: dict[str, Tensor], mask: Tensor | None) -> Answers:

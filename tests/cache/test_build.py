@@ -18,7 +18,7 @@ from cached_runs import pad, ragged
 from datasets import Dataset, DatasetDict, concatenate_datasets
 from PIL import Image
 from torch import Tensor
-from transformers import BertTokenizerFast, PreTrainedModel
+from transformers import BertTokenizerFast, PreTrainedModel, default_data_collator
 
 from hf_distill import (
     CachedTeacher,
@@ -219,6 +219,16 @@ def test_augmentation_without_a_seed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="its augmentation is random"):
         cache_teacher(rows, tiny.resnet(), tmp_path)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_collator_that_draws_at_random_is_refused(tmp_path: Path) -> None:
+    def noisy(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        made: dict[str, Tensor] = default_data_collator(rows)
+        return {"pixel_values": made["pixel_values"] + torch.randn(())}
+
+    with pytest.raises(ValueError, match=r"collator makes other inputs of the same rows.* Draw in the data set"):
+        cache_teacher(tiny.dataset("resnet", rows=4), tiny.resnet(), tmp_path, data_collator=noisy)
+    assert len(CachedTeacher(tmp_path).store) == 0
 
 
 class Seeded(torch.utils.data.Dataset[dict[str, Any]]):
