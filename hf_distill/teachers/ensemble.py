@@ -82,7 +82,9 @@ class EnsembleTeacher(Teacher):
             for index, teacher in enumerate(self.teachers)
             for name, value in teacher.fingerprint().items()
         }
-        return {**members, "weights of teachers": str(self.weights)}
+        # Only where some differ, so that answers that were kept before stay those of the same teacher.
+        orders = {"class orders": str(self._orders)} if any(self._orders) else {}
+        return {**members, "weights of teachers": str(self.weights), **orders}
 
     def models(self) -> list[nn.Module]:
         return [model for teacher in self.teachers for model in teacher.models()]

@@ -309,6 +309,16 @@ def test_several_teachers_are_kept_as_one(tmp_path: Path) -> None:
         cache_teacher(ragged(), EnsembleTeacher(members, [1, 1]), tmp_path, data_collator=pad)
 
 
+def test_the_class_names_of_every_member_count(tmp_path: Path) -> None:
+    def ask(*second: str) -> CachedTeacher:
+        named = [tiny.bert(seed=seed, id2label=dict(enumerate(names))) for seed, names in ((1, "abc"), (2, second))]
+        return cache_teacher(ragged(rows=2), EnsembleTeacher(named), tmp_path, data_collator=pad)
+
+    ask(*"abc")
+    with pytest.raises(ValueError, match=r"class orders was None and is '\[None, \[1, 0, 2\]\]'"):
+        ask(*"bac")
+
+
 def test_the_largest_of_many_classes(tmp_path: Path) -> None:
     model = tiny.bert(labels=50, seed=1)
     teacher = cache_teacher(ragged(), model, tmp_path / "top", data_collator=pad, top_k=5)
