@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from inspect import signature
 
 import pyarrow
 import torch
 from datasets import Dataset
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AddedToken, PreTrainedConfig, PreTrainedTokenizerBase
 
 from hf_distill.image_views import Views, stored_rows
 
@@ -58,10 +59,26 @@ def config_fingerprint(config: PreTrainedConfig) -> str:
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase | None) -> str:
-    """A hash of how a tokenizer cuts texts, and how long they may be."""
+    """A hash of how a tokenizer cuts texts, how long they may be, and what becomes of the tokens."""
     fast = getattr(tokenizer, "backend_tokenizer", None)
     rules = json.loads(fast.to_str()) if fast is not None else tokenizer and tokenizer.get_vocab()
     state = ("truncation", "padding")  # of the last call, not of the tokenizer
     known = {name: value for name, value in (rules or {}).items() if fast is None or name not in state}
     about = [type(tokenizer).__name__, getattr(tokenizer, "model_max_length", None), known]
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+    # What is as its class has it is left out, so that hashes from before these were looked at stay the same.
+    sides = {name: getattr(tokenizer, name, None) for name in ("padding_side", "truncation_side", "model_input_names")}
+    unusual = {name: value for name, value in sides.items() if value != getattr(type(tokenizer), name, None)}
+    if tokenizer is not None and fast is None:
+        unusual["made with"] = _made_with(tokenizer)
+    return hashlib.sha256(json.dumps(about + [unusual] * bool(unusual), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _made_with(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+    """The settings of a tokenizer in Python, whose rules are its code; not the files, whose words are known."""
+    named = signature(type(tokenizer).__init__).parameters
+    plain = (bool, int, float, str, AddedToken, type(None))
+    return {
+        name: str(value)
+        for name, value in tokenizer.init_kwargs.items()
+        if name in named and not name.endswith("_file") and isinstance(value, plain)
+    }

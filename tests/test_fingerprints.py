@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import pytest
 import tiny
 import torch
 from datasets import Dataset
-from transformers import AutoModelForSequenceClassification, BertTokenizerFast
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertJapaneseTokenizer,
+    BertTokenizerFast,
+    PreTrainedTokenizerBase,
+)
 
 from hf_distill.fingerprints import config_fingerprint, rows_fingerprint, tokenizer_fingerprint, weights_fingerprint
 
@@ -37,11 +46,38 @@ def test_a_model_is_itself_after_saving_and_training_in_bf16_changes_its_weights
     assert len({config_fingerprint(other.config) for other in [loaded, *changed]}) == 4
 
 
-def test_tokenizers_differ_in_vocabulary_case_and_length(tmp_path: Path) -> None:
-    def made(words: str, **settings: object) -> BertTokenizerFast:
+@pytest.mark.parametrize(
+    ("kind", "same", "others"),
+    [
+        (
+            BertTokenizerFast,
+            {"padding_side": "right"},
+            [
+                {"do_lower_case": False}, {"model_max_length": 9}, {"padding_side": "left"},
+                {"truncation_side": "left"}, {"model_input_names": ["input_ids", "attention_mask"]},
+            ],
+        ),
+        (
+            partial(BertJapaneseTokenizer, word_tokenizer_type="basic"),  # in Python
+            {"word_tokenizer_type": "basic"},
+            [{"do_lower_case": True}, {"subword_tokenizer_type": "character"}, {"truncation_side": "left"}],
+        ),
+    ],
+)  # fmt: skip
+def test_tokenizers_differ_in_all_that_a_model_sees(
+    kind: Callable[..., Any], same: dict[str, Any], others: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    def made(words: str, **settings: Any) -> PreTrainedTokenizerBase:
         (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words.split()]))
-        return BertTokenizerFast(str(tmp_path / "vocab.txt"), **settings)
+        tokenizer: PreTrainedTokenizerBase = kind(str(tmp_path / "vocab.txt"), **settings)
+        return tokenizer
 
-    assert tokenizer_fingerprint(made("a b")) == tokenizer_fingerprint(made("a b"))
-    others = [made("a b"), made("a c"), made("a b", do_lower_case=False), made("a b", model_max_length=9), None]
-    assert len({tokenizer_fingerprint(other) for other in others}) == 5
+    plain = made("a b", model_max_length=512)
+    plain.save_pretrained(tmp_path / "saved")
+    loaded = type(plain).from_pretrained(tmp_path / "saved")
+    assert {tokenizer_fingerprint(plain)} == {
+        tokenizer_fingerprint(other) for other in (made("a b", model_max_length=512, **same), loaded)
+    }
+    changed = [made("a b", **{"model_max_length": 512, **other}) for other in others]
+    found = {tokenizer_fingerprint(other) for other in (plain, made("a c", model_max_length=512), None, *changed)}
+    assert len(found) == 3 + len(others)
