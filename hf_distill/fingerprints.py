@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from inspect import signature
+import sys
+from contextlib import suppress
+from inspect import getsource, signature
 
 import pyarrow
 import torch
@@ -46,6 +48,20 @@ def weights_fingerprint(model: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
+
+
+def code_fingerprint(model: nn.Module) -> str | None:
+    """A hash of the files that define a model's modules; ``None`` where all are of transformers or PyTorch.
+
+    These have versions. A file that cannot be read is left out.
+    """
+    names = {type(module).__module__ for module in model.modules()}
+    own = sorted(name for name in names if name.split(".")[0] not in ("transformers", "torch"))
+    sources = []
+    for name in own:
+        with suppress(OSError, TypeError, KeyError):
+            sources.append(getsource(sys.modules[name]))
+    return hashlib.sha256("\0".join(sources).encode()).hexdigest()[:16] if sources else None
 
 
 def config_fingerprint(config: PreTrainedConfig) -> str:

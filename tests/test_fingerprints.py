@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
+from inspect import getsource
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import tiny
 import torch
 from datasets import Dataset
+from torch import nn
 from transformers import (
     AutoModelForSequenceClassification,
     BertJapaneseTokenizer,
@@ -18,7 +21,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from hf_distill.fingerprints import config_fingerprint, rows_fingerprint, tokenizer_fingerprint, weights_fingerprint
+from hf_distill import ModelTeacher, fingerprints
+from hf_distill.fingerprints import (
+    code_fingerprint,
+    config_fingerprint,
+    rows_fingerprint,
+    tokenizer_fingerprint,
+    weights_fingerprint,
+)
 
 
 def test_rows_are_about_content() -> None:
@@ -44,6 +54,27 @@ def test_a_model_is_itself_after_saving_and_training_in_bf16_changes_its_weights
     assert len({weights_fingerprint(other) for other in [loaded, *others]}) == 4
     changed = [tiny.bert(hidden_act="relu"), tiny.bert(layer_norm_eps=1e-3), tiny.bert(layers=2)]
     assert len({config_fingerprint(other.config) for other in [loaded, *changed]}) == 4
+
+
+class Own(nn.Identity):
+    """A module whose code is here."""
+
+
+def test_code_counts_that_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert code_fingerprint(tiny.bert()) is None
+    ours, patched = code_fingerprint(tiny.vgg()), tiny.bert()
+    patched.dropout = Own()
+    assert None not in (ours, code_fingerprint(patched))
+    changed = getsource(sys.modules[type(tiny.vgg()).__module__]).replace("ReLU", "GELU")
+    monkeypatch.setattr(fingerprints, "getsource", lambda _: changed)
+    assert code_fingerprint(tiny.vgg()) != ours
+    assert set(ModelTeacher(tiny.vgg()).fingerprint()) == {"model", "weights", "config", "code"}
+
+    def typed_in(_: object) -> str:
+        raise OSError("source code not available")
+
+    monkeypatch.setattr(fingerprints, "getsource", typed_in)
+    assert set(ModelTeacher(tiny.vgg()).fingerprint()) == {"model", "weights", "config"}
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from hf_distill.fingerprints import config_fingerprint, tokenizer_fingerprint, weights_fingerprint
+from hf_distill.fingerprints import code_fingerprint, config_fingerprint, tokenizer_fingerprint, weights_fingerprint
 from hf_distill.image_check import check_readable
 from hf_distill.image_processors import find_image_processor
 from hf_distill.labels import label_names
@@ -110,10 +110,12 @@ class ModelTeacher(Teacher):
         read = {}
         if self.text_columns:
             read = {"texts": ", ".join(self.text_columns), "tokenizer": tokenizer_fingerprint(self.tokenizer)}
+        code = code_fingerprint(self.model)
         return {
             "model": type(self.model).__name__,
             "weights": weights_fingerprint(self.model),
             "config": config_fingerprint(self.model.config),
+            **({} if code is None else {"code": code}),
             **read,
         }
 
