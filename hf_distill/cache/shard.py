@@ -117,9 +117,9 @@ class Shard:
         cure = f"Delete {path}: what was in it is asked for again, and nothing else."
         try:
             batch = pyarrow.ipc.open_file(pyarrow.memory_map(str(path))).get_batch(0)
-        except (pyarrow.ArrowInvalid, OSError) as error:
+            about = dict(json.loads((batch.schema.metadata or {}).get(METADATA, b"{}")))
+        except (ValueError, TypeError, OSError) as error:
             raise ValueError(f"{path} is cut off or damaged ({str(error).splitlines()[0]}). {cure}") from error
-        about = json.loads((batch.schema.metadata or {}).get(METADATA, b"{}"))
         if about.get("identity") != identity:
             raise ValueError(f"{path} does not belong to the cache in whose folder it lies. {cure}")
         self.classes: int = about["classes"]

@@ -6,11 +6,13 @@ import errno
 import json
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 from scipy.special import logsumexp, softmax
 
@@ -99,11 +101,30 @@ def test_features_of_tokens_and_of_one_shape(tmp_path: Path) -> None:
     assert [float(array.min()) for arrays in found.values() for array in arrays] == [2, 0, 2, 0]
 
 
-@pytest.mark.parametrize("kept", [0, 10, -1, -200])
-def test_a_file_that_is_cut_off_is_refused_by_name(tmp_path: Path, kept: int) -> None:
+def without_batches(path: Path) -> None:
+    schema = pyarrow.ipc.open_file(path.read_bytes()).schema
+    with pyarrow.ipc.new_file(path, schema):
+        pass
+
+
+def with_metadata(path: Path, metadata: bytes) -> None:
+    batch = pyarrow.ipc.open_file(path.read_bytes()).get_batch(0).replace_schema_metadata({shard.METADATA: metadata})
+    with pyarrow.ipc.new_file(path, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(lambda path, kept=kept: path.write_bytes(path.read_bytes()[:kept]) for kept in (0, 10, -1, -200)),
+        without_batches,
+        *(partial(with_metadata, metadata=metadata) for metadata in (b"{", b"\xff", b"3", b"[1]")),
+    ],
+)
+def test_a_damaged_file_is_refused_by_name(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     AnswerStore(tmp_path, IDENTITY).add([answers(0, 50)])
     (path,) = tmp_path.glob("*.arrow")
-    path.write_bytes(path.read_bytes()[:kept])
+    damage(path)
     with pytest.raises(ValueError, match=rf"{path.name} is cut off or damaged .*Delete .*{path.name}"):
         AnswerStore(tmp_path)
 
