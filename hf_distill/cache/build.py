@@ -22,7 +22,15 @@ from transformers.utils.logging import tqdm
 
 from hf_distill.cache.cached_teacher import CachedTeacher
 from hf_distill.cache.keys import Keys, keys_of_rows
-from hf_distill.cache.rows import Row, columns_read, refuse_unseeded, row_loader, unanswered, views_of
+from hf_distill.cache.rows import (
+    Row,
+    columns_read,
+    refuse_unseeded,
+    row_loader,
+    same_view_afterwards,
+    unanswered,
+    views_of,
+)
 from hf_distill.cache.shard import Answers
 from hf_distill.cache.store import FORMAT, AnswerStore
 from hf_distill.features import find_module, tapped
@@ -113,7 +121,7 @@ def cache_teacher(
         )
     if len(dataset) == 0:
         raise ValueError("There is nothing to ask the teacher: the data set has no rows.")
-    with isolated_randomness():
+    with isolated_randomness(), same_view_afterwards(dataset):
         columns = columns_read(asked, dataset[0], key_columns)
         refuse_unseeded(dataset, columns)
     if features and asked.live_model is None:
@@ -129,6 +137,7 @@ def cache_teacher(
         for model in asked.models():
             stack.enter_context(running(model, where))
         stack.enter_context(isolated_randomness())
+        stack.enter_context(same_view_afterwards(dataset))
         bar = stack.enter_context(_bar(dataset, state, desc))
         stack.callback(collected.write)  # also when something breaks: what was answered is kept
         for view in range(views_of(dataset)):
@@ -152,8 +161,6 @@ def cache_teacher(
                         logits = asked(inputs).logits
                     collected.add(keys[new], logits, seen, inputs.get("attention_mask"))
                 bar.update(len(new))
-    if hasattr(dataset, "set_epoch"):
-        dataset.set_epoch(0)
     state.wait_for_everyone()
     return CachedTeacher(folder).known_as(asked)
 

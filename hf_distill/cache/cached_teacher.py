@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from transformers import PreTrainedConfig
 
 from hf_distill.cache.keys import Keys, are_light, keys_of_dataset, keys_of_rows
+from hf_distill.cache.rows import same_view_afterwards
 from hf_distill.cache.store import AnswerStore
 from hf_distill.randomness import isolated_randomness
 from hf_distill.teachers import Teacher
@@ -21,7 +21,8 @@ from hf_distill.views import ModelView
 LOGITS, FEATURES = "cached_logits", "cached_features"
 
 ROWS_LOOKED_AT = 256
-"""Of a data set that makes its rows only when they are asked for, as many are looked up before training."""
+"""Of a data set that makes its rows only when they are asked for, as many are looked up before training, shared among
+its views."""
 
 
 class CachedTeacher(Teacher):
@@ -85,7 +86,7 @@ class CachedTeacher(Teacher):
     def check_dataset(self, dataset: object) -> None:
         super().check_dataset(dataset)
         missing = total = 0
-        with isolated_randomness():
+        with isolated_randomness(), same_view_afterwards(dataset):
             for keys in self._keys_to_check(dataset):
                 missing, total = missing + int(self.store.missing(keys).sum()), total + len(keys)
         if missing:
@@ -99,9 +100,13 @@ class CachedTeacher(Teacher):
         if are_light(dataset, self.raw_columns):
             yield from keys_of_dataset(dataset, self.raw_columns)
         elif hasattr(dataset, "__len__"):
-            step = max(len(dataset) // ROWS_LOOKED_AT, 1)
-            rows = [dataset[row] for row in islice(range(0, len(dataset), step), ROWS_LOOKED_AT)]
-            yield keys_of_rows(rows, self.raw_columns)
+            views = (getattr(dataset, "count", None) or 1) if hasattr(dataset, "set_epoch") else 1
+            rows = min(max(ROWS_LOOKED_AT // views, 1), len(dataset))
+            for view in range(views):
+                if views > 1:
+                    dataset.set_epoch(view)
+                spread = [dataset[len(dataset) * number // rows] for number in range(rows)]
+                yield keys_of_rows(spread, self.raw_columns)
 
     def __getstate__(self) -> dict[str, Any]:
         """For a data worker: where the answers are, not the answers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -66,6 +67,17 @@ def views_of(dataset: Any) -> int:
             "data set a fixed number of views, count=K."
         )
     return int(count)
+
+
+@contextmanager
+def same_view_afterwards(dataset: Any) -> Iterator[None]:
+    """Whatever views are shown inside, in the end it is the one before, or the first where the data set says none."""
+    view = getattr(dataset, "view", 0)
+    try:
+        yield
+    finally:
+        if hasattr(dataset, "set_epoch"):
+            dataset.set_epoch(view)
 
 
 def refuse_unseeded(dataset: Any, columns: Collection[str]) -> None:

@@ -15,6 +15,7 @@ from transformers import default_data_collator
 
 from hf_distill import CachedTeacher, DistillationTrainer, ModelTeacher, cache_teacher
 from hf_distill.augmentation import Augmentation, ImageTransform
+from hf_distill.cache import cached_teacher
 from hf_distill.image_views import Views
 
 
@@ -67,8 +68,39 @@ def test_every_answer_is_about_the_pixels_that_the_student_sees(tmp_path: Path) 
 
 def test_other_views_are_not_taken_for_these(tmp_path: Path) -> None:
     cache_teacher(views(), tiny.vgg(2, seed=1), tmp_path / "cache")
-    for others in (views(seed=1), views(count=None, seed=7)):
-        with pytest.raises(ValueError, match=r"\d+ of 10 examples of the data set have no answer.*images augmented"):
-            trained(CachedTeacher(tmp_path / "cache"), others, tmp_path / "out")
+    teacher = CachedTeacher(tmp_path / "cache")
+    missed = {
+        r"[23]\d of 30": views(seed=1),
+        "([789]|10) of 40": views(count=4),
+        "([789]|10) of 10": views(None, seed=7),
+    }
+    for missing, others in missed.items():  # some crops of two seeds are the same
+        others.set_epoch(2)
+        with pytest.raises(ValueError, match=rf"{missing} examples of the data set have no answer.*images augmented"):
+            teacher.check_dataset(others)
+        assert others.view == 2
+
+
+def test_an_endless_training_finds_the_first_views_only(tmp_path: Path) -> None:
+    cache_teacher(views(), tiny.vgg(2, seed=1), tmp_path / "cache")
     with pytest.raises(KeyError, match="an example of this batch is not in"):  # the fourth view, in the fourth epoch
-        trained(CachedTeacher(tmp_path / "cache"), views(count=4), tmp_path / "out")
+        trained(CachedTeacher(tmp_path / "cache"), views(count=None), tmp_path / "out")
+
+
+def test_some_rows_of_each_view_are_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cached_teacher, "ROWS_LOOKED_AT", 6)
+    cache_teacher(views(), tiny.vgg(2, seed=1), tmp_path / "cache")
+    with pytest.raises(ValueError, match="1 of 4 examples of the data set have no answer"):
+        CachedTeacher(tmp_path / "cache").check_dataset(views(count=4))
+
+
+def test_a_build_leaves_the_view_as_it_was_also_when_it_breaks(tmp_path: Path) -> None:
+    rows = views()
+    rows.set_epoch(2)
+    cache_teacher(rows, tiny.vgg(2, seed=1), tmp_path / "cache")
+    assert rows.view == 2
+    lost = tiny.vgg(2)
+    lost.classifier[-1].bias.data[:] = float("nan")
+    with pytest.raises(ValueError, match="NaN"):
+        cache_teacher(rows, lost, tmp_path / "other")
+    assert rows.view == 2
