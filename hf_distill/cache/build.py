@@ -28,6 +28,7 @@ from hf_distill.cache.rows import (
     refuse_unseeded,
     row_loader,
     same_view_afterwards,
+    shared_out,
     unanswered,
     views_of,
 )
@@ -64,7 +65,8 @@ def cache_teacher(
 
     Each answer is kept under a hash of what the teacher read. What is in the folder already is not asked again, so a
     build that was killed goes on, another data set adds to the same folder, and equal examples are asked about once.
-    Under ``accelerate launch`` the processes share the work. Call it before training and pass what it returns as
+    Under ``accelerate launch`` the processes share the work; equal examples in the parts of two may be asked about
+    twice. Call it before training and pass what it returns as
     ``teacher_model``; the folder is all that a later run needs, through :class:`CachedTeacher`.
 
     Args:
@@ -315,5 +317,5 @@ def _model(teacher: Teacher) -> nn.Module:
 
 
 def _bar(dataset: Any, state: PartialState, desc: str) -> Any:
-    total = views_of(dataset) * len(range(state.process_index, len(dataset), state.num_processes))
+    total = views_of(dataset) * sum(map(len, shared_out(len(dataset), state)))
     return tqdm(total=total, desc=desc, unit="examples", delay=2.0, leave=False, disable=not state.is_main_process)

@@ -13,7 +13,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from hf_distill.cache.keys import are_light, keys_of_dataset, keys_of_rows
+from hf_distill.cache.keys import ROWS_AT_ONCE, are_light, keys_of_dataset, keys_of_rows
 from hf_distill.cache.store import AnswerStore
 from hf_distill.teachers import Teacher
 
@@ -27,19 +27,23 @@ def unanswered(
     dataset: Any, store: AnswerStore, columns: Collection[str], batch_size: int, state: PartialState, bar: Any
 ) -> Iterator[list[int]]:
     """Batches of this process's row numbers. Of stored rows only those without an answer, the longest first."""
-    if not are_light(dataset, columns):
-        mine = range(state.process_index, len(dataset), state.num_processes)
-        yield from (list(mine[start : start + batch_size]) for start in range(0, len(mine), batch_size))
-        return
-    first = 0
-    for keys in keys_of_dataset(dataset, columns):
-        rows = np.arange(first, first + len(keys))
-        rows = rows[rows % state.num_processes == state.process_index]
-        open_ = rows[store.missing(keys[rows - first])]
-        bar.update(len(rows) - len(open_))
-        open_ = open_[np.argsort(-_lengths(dataset, open_, columns), kind="stable")]
-        yield from (open_[start : start + batch_size].tolist() for start in range(0, len(open_), batch_size))
-        first += len(keys)
+    light = are_light(dataset, columns)
+    for block in shared_out(len(dataset), state):
+        rows = np.arange(block.start, block.stop)
+        if light:
+            [keys] = keys_of_dataset(dataset.select(block), columns)
+            rows = rows[store.missing(keys)]
+            bar.update(len(block) - len(rows))
+            rows = rows[np.argsort(-_lengths(dataset, rows, columns), kind="stable")]
+        yield from (rows[start : start + batch_size].tolist() for start in range(0, len(rows), batch_size))
+
+
+def shared_out(rows: int, state: PartialState) -> list[range]:
+    """This process's part of so many rows, in blocks of one length. No process reads or hashes those of another."""
+    rounds = -(-rows // (ROWS_AT_ONCE * state.num_processes))
+    size = -(-rows // (rounds * state.num_processes))
+    starts = range(size * state.process_index, rows, size * state.num_processes)
+    return [range(start, min(start + size, rows)) for start in starts]
 
 
 def _lengths(dataset: Dataset, rows: NDArray[np.int64], columns: Collection[str]) -> NDArray[np.int64]:
