@@ -14,7 +14,15 @@ LAUNCHED = "ACCELERATE_MIXED_PRECISION"
 
 
 def hardware_defaults() -> dict[str, Any]:
-    """``use_cpu`` where there is no accelerator, and ``bf16`` where the hardware computes in it."""
+    """``use_cpu`` where there is no accelerator, ``bf16`` where the hardware computes in it, and no waiting for it.
+
+    ``logging_nan_inf_filter`` reads every loss back from the device, only to leave one that is NaN out of the log. The
+    trainer names the component that is.
+    """
+    return {**_device_defaults(), "logging_nan_inf_filter": False}
+
+
+def _device_defaults() -> dict[str, Any]:
     if torch.cuda.is_available():
         return {"use_cpu": False, "bf16": torch.cuda.is_bf16_supported(including_emulation=False)}
     if torch.backends.mps.is_available():
