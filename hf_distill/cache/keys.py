@@ -98,16 +98,17 @@ def _values(column: Any) -> Sequence[Any]:
 
 
 def _key(names: Sequence[str], values: Sequence[Any]) -> bytes:
-    parts = []
+    digest = xxhash.xxh3_128()
     for name, value in zip(names, values, strict=True):
         try:
-            parts += [name.encode(), b"\0", *_encoded(value)]
+            for part in (name.encode(), b"\0", *_encoded(value)):
+                digest.update(part)
         except (TypeError, ValueError, OverflowError) as error:
             raise TypeError(f"Column {name!r} cannot tell examples apart: {error}") from error
-    return xxhash.xxh3_128_digest(b"".join(parts))
+    return digest.digest()
 
 
-def _encoded(value: Any) -> list[bytes]:
+def _encoded(value: Any) -> list[bytes | memoryview]:
     """A value as bytes that say where it ends: its kind, its length, its content; the same for all ways to hold it."""
     if isinstance(value, (list, tuple)) and not _is_numeric(value):
         return [f"list\0{len(value)}\0".encode(), *(part for item in value for part in _encoded(item))]
@@ -121,7 +122,7 @@ def _is_numeric(value: Sequence[Any]) -> bool:
     return _is_numeric(first) if isinstance(first, (list, tuple)) else not isinstance(first, (str, bytes, type(None)))
 
 
-def _bytes(value: Any) -> tuple[str, bytes]:
+def _bytes(value: Any) -> tuple[str, bytes | memoryview]:
     if isinstance(value, str):
         return "text", value.encode()
     if type(value) is list and value and type(value[0]) is int:  # the usual case, and faster so
@@ -141,7 +142,7 @@ def _bytes(value: Any) -> tuple[str, bytes]:
         return f"integers{values.shape}", values.astype(np.int64).tobytes()
     if values.dtype.kind in "uf":
         wide = np.uint64 if values.dtype.kind == "u" else np.float64
-        return f"{wide.__name__}{values.shape}", values.astype(wide).tobytes()
+        return f"{wide.__name__}{values.shape}", np.ascontiguousarray(values, wide).data.cast("B")
     raise TypeError(
         f"it has a value of type {type(value).__name__}. Name columns with numbers, texts, bytes or pictures, "
         "key_columns=[...]."

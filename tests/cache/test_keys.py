@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from itertools import product
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import xxhash
 from datasets import Dataset, Sequence, Value, concatenate_datasets
 from PIL import Image
 
@@ -93,6 +95,18 @@ def test_a_palette_is_part_of_a_picture() -> None:
 def test_bfloat16_and_float64_are_what_they_are() -> None:
     half, double = torch.tensor([0.5, 0.25], dtype=torch.bfloat16), torch.tensor([0.5, 0.25], dtype=torch.float64)
     assert len({key for value in (half, double, [0.5, 0.25]) for key in flat(example_keys({"a": [value]}))}) == 1
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_an_image_has_the_key_that_it_had(channels_last: bool) -> None:
+    """Against the bytes written down here: caches that exist must stay readable."""
+    image = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    label, content = struct.pack("<q", 5), struct.pack("<24d", *image.flatten().tolist())
+    parts = [b"label", b"integers()", b"8", label, b"pixels", b"float64(2, 3, 4)", b"192", content]
+    expected = xxhash.xxh3_128_digest(b"\0".join(parts[:4]) + b"\0".join(parts[4:]))
+    given = image.movedim(0, -1).contiguous().movedim(-1, 0) if channels_last else image
+    keys = example_keys({"pixels": [given], "label": [5]})
+    assert keys.tobytes() == expected
 
 
 @pytest.mark.parametrize(
