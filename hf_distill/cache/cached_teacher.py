@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedConfig
 
 from hf_distill.cache.keys import Keys, are_light, keys_of_dataset, keys_of_rows
@@ -61,22 +62,20 @@ class CachedTeacher(Teacher):
             )
         features = dict(inputs.get(FEATURES, {}))
         for path in self.store.per_token & features.keys():
-            mask = inputs["attention_mask"].bool()
-            tokens = features[path]
-            features[path] = tokens.new_zeros(*mask.shape, *tokens.shape[1:])
-            features[path][mask] = tokens
+            features[path] = _placed(features[path], inputs["attention_mask"].bool())
         return ModelView(logits=inputs[LOGITS], features=features)
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The answers to these rows; nothing where one of them has none, as in an evaluation set."""
-        keys = keys_of_rows(rows, self.raw_columns)
-        if self.store.missing(keys).any():
+        found = self.store.find(keys_of_rows(rows, self.raw_columns))
+        if found.missing.any():
             return {}
-        answers: dict[str, Any] = {LOGITS: torch.from_numpy(self.store.logits(keys))}
+        answers: dict[str, Any] = {LOGITS: torch.from_numpy(found.logits())}
         if self.kept_features:
+            features = {path: list(map(torch.tensor, found.feature(path))) for path in sorted(self.kept_features)}
             answers[FEATURES] = {
-                path: torch.from_numpy((np.concatenate if path in self.store.per_token else np.stack)(arrays))
-                for path, arrays in self.store.features(keys).items()
+                path: _padded(arrays) if path in self.store.per_token else torch.stack(arrays)
+                for path, arrays in features.items()
             }
         return answers
 
@@ -115,3 +114,17 @@ class CachedTeacher(Teacher):
     def __setstate__(self, state: dict[str, Any]) -> None:
         CachedTeacher.__init__(self, state["folder"])
         self.name, self._vocabulary = state["name"], state["vocabulary"]
+
+
+def _padded(tokens: Sequence[Tensor]) -> Tensor:
+    """``(B, 1 + T, ...)`` of B times ``(at most T, ...)``; what is no token is NaN."""
+    return pad_sequence([nn.functional.pad(one, (0, 0, 0, 1), value=torch.nan) for one in tokens], True, torch.nan)
+
+
+def _placed(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Tokens as they lie in a batch: 0 at its padding, on whichever side, and NaN for a token that was not kept.
+
+    Nothing depends on how many tokens there are, so that the host need not wait for the device.
+    """
+    number = (mask.cumsum(dim=1) - 1).clamp(0, tokens.shape[1] - 1).unsqueeze(-1)
+    return tokens.take_along_dim(number, dim=1).where(mask.unsqueeze(-1), 0)

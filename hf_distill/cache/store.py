@@ -7,6 +7,7 @@ import json
 import os
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,38 @@ PART = ".part"
 
 NOTES = ("name", "vocabulary")
 """Entries of an identity on which the answers do not depend."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The answers to some examples, not read yet.
+
+    Args:
+        shards: The files of a store.
+        files: ``(B,)``, the number of the file with the answer to each example, -1 where there is none.
+        rows: ``(B,)``, the row in it.
+    """
+
+    shards: Sequence[Shard]
+    files: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """``(B,)``, which examples have no answer. Only where all have one may the answers be read."""
+        return np.asarray(self.files < 0)
+
+    def logits(self) -> Array:
+        """``(B, C)`` float32."""
+        logits = np.empty((len(self.files), self.shards[self.files[0]].classes), dtype=np.float32)
+        for number in np.unique(self.files):
+            here = self.files == number
+            logits[here] = self.shards[number].logits(self.rows[here])
+        return logits
+
+    def feature(self, path: str) -> list[Array]:
+        """What the module of this path put out, one float16 array an example."""
+        return [self.shards[file].feature(path, row) for file, row in zip(self.files, self.rows, strict=True)]
 
 
 class AnswerStore:
@@ -76,7 +109,7 @@ class AnswerStore:
 
     def missing(self, keys: Keys) -> NDArray[np.bool_]:
         """Which of the examples have no answer yet."""
-        return self._find(keys)[0] < 0
+        return self.find(keys).missing
 
     def logits(self, keys: Keys) -> Array:
         """``(B, C)`` float32.
@@ -84,38 +117,17 @@ class AnswerStore:
         Raises:
             KeyError: an example has no answer.
         """
-        places, shards = self._places(keys), list(self._shards.values())
-        rows = {number: places[1][places[0] == number] for number in np.unique(places[0])}
-        logits = np.empty((len(keys), shards[places[0][0]].classes), dtype=np.float32)
-        for number, chosen in rows.items():
-            logits[places[0] == number] = shards[number].logits(chosen)
-        return logits
-
-    def features(self, keys: Keys) -> dict[str, list[Array]]:
-        """Under the path of each module that was kept, one float16 array an example.
-
-        Raises:
-            KeyError: an example has no answer.
-        """
-        places, shards = self._places(keys), list(self._shards.values())
-        return {
-            path: [shards[number].feature(path, row) for number, row in zip(*places, strict=True)]
-            for path in self.identity["features"]
-        }
-
-    def _places(self, keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        places = self._find(keys)
-        if (places[0] < 0).any():
+        found = self.find(keys)
+        if found.missing.any():
             raise KeyError(
-                f"{int((places[0] < 0).sum())} of {len(keys)} examples have no answer in {self.folder}. "
+                f"{int(found.missing.sum())} of {len(keys)} examples have no answer in {self.folder}. "
                 "cache_teacher(dataset, teacher, folder) adds what is missing."
             )
-        return places
+        return found.logits()
 
-    def _find(self, keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Number of the file and row in it of each key; -1 where there is none."""
-        files = np.full(len(keys), -1)
-        rows = np.full(len(keys), -1)
+    def find(self, keys: Keys) -> Found:
+        """Where the answers to these examples lie. This is what takes time where there are many files."""
+        files, rows = np.full(len(keys), -1), np.full(len(keys), -1)
         for number, shard in enumerate(self._shards.values()):
             (open_,) = np.nonzero(files < 0)
             found = shard.find(keys[open_])
@@ -123,7 +135,7 @@ class AnswerStore:
             rows[open_] = found
             if (files >= 0).all():
                 break
-        return files, rows
+        return Found(list(self._shards.values()), files, rows)
 
     # ---- What the answers depend on ----
 

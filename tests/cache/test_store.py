@@ -95,7 +95,8 @@ def test_features_of_tokens_and_of_one_shape(tmp_path: Path) -> None:
     }
     store.add([answers(0, 3, features=kept, per_token=frozenset({"layer"}))])
     assert store.per_token == {"layer"}
-    found = AnswerStore(tmp_path).features(answers(0, 3).keys[[2, 0]])
+    places = AnswerStore(tmp_path).find(answers(0, 3).keys[[2, 0]])
+    found = {path: places.feature(path) for path in kept}
     assert [array.shape for array in found["layer"]] == [(3, 4), (1, 4)]
     assert [array.shape for array in found["map"]] == [(2, 5), (2, 5)]
     assert [float(array.min()) for arrays in found.values() for array in arrays] == [2, 0, 2, 0]
