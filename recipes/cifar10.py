@@ -23,7 +23,7 @@ full has not been run here.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -79,6 +79,7 @@ from hf_distill.recipe import (
     suit_cpu,
     train_with_controls,
     trained_image_teacher,
+    usable_cache,
     weights_fingerprint,
     without_teacher,
 )
@@ -288,6 +289,16 @@ def with_method(args: DistillationTrainingArguments, method: str) -> tuple[Disti
     return replace(args, **without_teacher()), METHODS[method](args.temperature, args.distillation_weight)
 
 
+def against_a_cache(recipe: RecipeArguments, looked_at: Set[str], kept: Set[str]) -> str | None:
+    """Why the teacher's answers cannot be kept, if so, and what to do about it."""
+    if not recipe.views:
+        return "each epoch shows a new random view of each image. Say how many there shall be: --views N."
+    if not looked_at <= kept:
+        wanted = ",".join(sorted(looked_at | kept))
+        return f"--method {recipe.method} looks at features that are not kept. Keep them: --keep_features {wanted}"
+    return None
+
+
 def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __doc__) -> None:
     """The recipe, also for others that only differ in what they set."""
     recipe, args = parse([RecipeArguments, DistillationTrainingArguments], presets, description=description)
@@ -297,6 +308,8 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
     check_export(recipe.export)
     shared = Path(recipe.shared_dir or output)
     args, objective = with_method(args, recipe.method)
+    kept = {path for path in recipe.keep_features.split(",") if path}
+    cache = usable_cache(recipe.teacher_cache, against_a_cache(recipe, objective.teacher_layers("teacher"), kept))
     policy = find_policy(recipe.policy, recipe.strong_share)
     augmentation = Augmentation(recipe.padding, recipe.flip, policy, recipe.mixup, recipe.cutmix)
     for flag, model in (("--teacher", recipe.teacher), ("--student", recipe.student)):
@@ -318,7 +331,6 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
         )
     check_objective(objective, len(data.classes), mixed_labels=bool(recipe.mixup or recipe.cutmix))
     images = prepare_images(data, augmentation, recipe.teacher, recipe.student, NEW_MODELS, recipe.views or None)
-    kept = {path for path in recipe.keep_features.split(",") if path}
     rows = with_example_ids(images.train) if objective.needs_example_ids else images.train
 
     tuning = replace(
@@ -335,7 +347,7 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
         rows,
         args,
         collator=channels_last_collator,
-        cache=recipe.teacher_cache if recipe.views and objective.teacher_layers("teacher") <= kept else "off",
+        cache=cache,
         folder=shared / "_teacher_cache",
         features=kept,
     )

@@ -1,7 +1,7 @@
 """What recipes share: the command line, data, models, trainings and the report. Strings become objects here."""
 
 from hf_distill.fingerprints import weights_fingerprint
-from hf_distill.recipe.answers import asked_once
+from hf_distill.recipe.answers import asked_once, usable_cache
 from hf_distill.recipe.arguments import Preset, parse, parse_seeds
 from hf_distill.recipe.columns import TextData, as_classification, with_unlabelled
 from hf_distill.recipe.data import load_splits
@@ -77,6 +77,7 @@ __all__ = [
     "train_run",
     "train_with_controls",
     "trained_image_teacher",
+    "usable_cache",
     "weights_fingerprint",
     "with_unlabelled",
     "without_teacher",

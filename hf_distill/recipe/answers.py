@@ -12,6 +12,7 @@ from typing import Any
 import transformers
 
 from hf_distill.cache import cache_teacher
+from hf_distill.example_ids import EXAMPLE_ID
 from hf_distill.image_views import stored_rows
 from hf_distill.teachers import Teacher
 from hf_distill.training_args import DistillationTrainingArguments
@@ -19,6 +20,23 @@ from hf_distill.training_args import DistillationTrainingArguments
 logger = logging.getLogger(__name__)
 
 AUTO, OFF = "auto", "off"
+
+
+def usable_cache(cache: str, hindrance: str | None) -> str:
+    """What ``--teacher_cache`` says, or ``off`` for ``auto`` where something is in the way.
+
+    Args:
+        cache: A folder, ``auto`` or ``off``.
+        hindrance: Why answers cannot be kept, and what to do about it; ``None`` where they can.
+
+    Raises:
+        ValueError: something is in the way of a folder that somebody named.
+    """
+    if hindrance is None or cache == OFF:
+        return cache
+    if cache != AUTO:
+        raise ValueError(f"--teacher_cache {cache} cannot be used: {hindrance}")
+    return OFF
 
 
 def asked_once(
@@ -36,7 +54,7 @@ def asked_once(
     Args:
         teacher: Who is asked.
         rows: The student's training set.
-        args: For the device, the batch size and bfloat16.
+        args: For the device, the batch size, bfloat16 and the number of data workers.
         collator: Makes batches of the rows.
         cache: A folder, ``auto`` or ``off``.
         folder: Where ``auto`` keeps the answers: one folder for each teacher, precision, kind of rows and features.
@@ -44,7 +62,7 @@ def asked_once(
     """
     if cache == OFF:
         return teacher
-    columns = sorted(getattr(stored_rows(rows), "column_names", ()))
+    columns = sorted({*getattr(stored_rows(rows), "column_names", ())} - {EXAMPLE_ID})
     about = [
         teacher.fingerprint(),
         args.bf16,
@@ -64,4 +82,5 @@ def asked_once(
         bf16=args.bf16,
         features=features,
         device=args.device,
+        num_workers=args.dataloader_num_workers,
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,6 +52,17 @@ def test_a_policy_without_kornia_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "kornia.augmentation.auto", None)
     with pytest.raises(ValueError, match="--policy rand needs kornia: pip install kornia"):
         cifar10.find_policy("rand")
+
+
+@pytest.mark.parametrize(
+    ("flags", "cure"),
+    [({}, "--views N"), ({"views": 2, "method": "contrastive"}, "--keep_features a,vgg.pooler$"), ({"views": 2}, None)],
+)
+def test_what_is_in_the_way_of_keeping_answers_is_said(flags: dict[str, Any], cure: str | None) -> None:
+    recipe = cifar10.RecipeArguments(**flags)
+    looked_at = cifar10.METHODS[recipe.method](4.0, 0.9).teacher_layers("teacher")
+    found = cifar10.against_a_cache(recipe, looked_at, {"a"})
+    assert found is None if cure is None else re.search(cure, found)
 
 
 @pytest.mark.parametrize("name", ["rand", "trivial"])
