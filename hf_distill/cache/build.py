@@ -59,7 +59,6 @@ def cache_teacher(
     key_columns: Collection[str] | None = None,
     device: torch.device | str | None = None,
     num_workers: int = 0,
-    desc: str = "Asking the teacher",
 ) -> CachedTeacher:
     """Ask a teacher about every example of a data set, once, and keep the answers on the disk.
 
@@ -71,7 +70,8 @@ def cache_teacher(
 
     Args:
         dataset: A ``datasets.Dataset``, or anything with a length whose items are dicts, as the trainer gets it. Where
-            it has ``set_epoch`` and a ``count`` of views, all views are asked about.
+            it has ``set_epoch`` and a ``count`` of views, all views are asked about; afterwards it shows the one
+            that it called its ``view`` before, else the first.
         teacher: A model, a name, a folder or a teacher. A model is frozen by this, as by the trainer.
         folder: Where the answers are kept; begun where there is none.
         data_collator: Makes the teacher's batches from rows, one input of each; if left out, rows are padded by the
@@ -87,7 +87,6 @@ def cache_teacher(
             collator must then give equal inputs for equal values of these.
         device: Where the teacher runs; the device of this process if left out.
         num_workers: Processes that prepare rows.
-        desc: What the progress bar says.
 
     Returns:
         The teacher that gives the kept answers.
@@ -140,7 +139,7 @@ def cache_teacher(
             stack.enter_context(running(model, where))
         stack.enter_context(isolated_randomness())
         stack.enter_context(same_view_afterwards(dataset))
-        bar = stack.enter_context(_bar(dataset, state, desc))
+        bar = stack.enter_context(_bar(dataset, state))
         stack.callback(collected.write)  # also when something breaks: what was answered is kept
         for view in range(views_of(dataset)):
             if hasattr(dataset, "set_epoch"):
@@ -316,6 +315,7 @@ def _model(teacher: Teacher) -> nn.Module:
     return teacher.live_model or nn.Identity()
 
 
-def _bar(dataset: Any, state: PartialState, desc: str) -> Any:
+def _bar(dataset: Any, state: PartialState) -> Any:
     total = views_of(dataset) * sum(map(len, shared_out(len(dataset), state)))
-    return tqdm(total=total, desc=desc, unit="examples", delay=2.0, leave=False, disable=not state.is_main_process)
+    quiet = not state.is_main_process
+    return tqdm(total=total, desc="Asking the teacher", unit="examples", delay=2.0, leave=False, disable=quiet)
