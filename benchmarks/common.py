@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from statistics import median, quantiles
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +82,13 @@ def named_version(package: str) -> str:
         return f"{package} {version(package)}"
     except PackageNotFoundError:
         return f"{package} (not installed)"
+
+
+def ratio_cells(times: Sequence[float], others: Sequence[float], digits: int = 3) -> list[str]:
+    """One to the other, round by round: the median of these ratios, and their quartiles."""
+    ratios = [one / two for one, two in zip(times, others, strict=True)]
+    low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
+    return [f"{median(ratios):.{digits}f}", f"{low:.{digits}f} to {high:.{digits}f}"]
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

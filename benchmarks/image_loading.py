@@ -12,11 +12,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from statistics import median, quantiles
+from statistics import median
 
 import numpy as np
 import torch
-from common import autocast, describe_machine, print_table
+from common import autocast, describe_machine, print_table, ratio_cells
 from step_overhead import new_vgg, random_images
 from torch import Tensor
 from torch.nn import functional as F
@@ -82,9 +82,7 @@ def measure(work: dict[str, Callable[[], int]], rounds: int) -> Iterator[list[st
                 rates[name].append(count / (time.perf_counter() - started))
     last = list(rates.values())[-1]
     for name, found in rates.items():
-        ratios = [one / other for one, other in zip(found, last, strict=True)]
-        low, _, high = quantiles(ratios, n=4) if rounds > 1 else [ratios[0]] * 3
-        yield [name, f"{median(found):.0f}", f"{median(ratios):.1f}", f"{low:.1f} to {high:.1f}"]
+        yield [name, f"{median(found):.0f}", *ratio_cells(found, last, digits=1)]
 
 
 def main() -> None:

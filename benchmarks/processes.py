@@ -14,11 +14,11 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 
 import step_overhead
 import torch
-from common import describe_machine, pick_device, print_table
+from common import describe_machine, pick_device, print_table, ratio_cells
 from transformers import HfArgumentParser
 from transformers.utils import logging
 
@@ -71,17 +71,10 @@ def main() -> None:
     for number in range(options.rounds):
         for processes in (1, 2) if number % 2 else (2, 1):
             times[processes].append(measured(processes))
-    ratios = [two / one for one, two in zip(times[1], times[2], strict=True)]
-    low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
     print()
     rows = [
         ["one process, two threads", f"{1e3 * median(times[1]):.0f}", "1", ""],
-        [
-            "two processes, one thread each",
-            f"{1e3 * median(times[2]):.0f}",
-            f"{median(ratios):.3f}",
-            f"{low:.3f} to {high:.3f}",
-        ],
+        ["two processes, one thread each", f"{1e3 * median(times[2]):.0f}", *ratio_cells(times[2], times[1])],
     ]
     print_table([f"steps of {options.batch_size}", "ms a step", "ratio", "middle half of rounds"], rows)
     if options.output:

@@ -21,13 +21,23 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 import datasets
 import numpy as np
 import torch
-from common import autocast, clock, describe_machine, pick_device, predict, print_table, to_device, without_dropout
+from common import (
+    autocast,
+    clock,
+    describe_machine,
+    pick_device,
+    predict,
+    print_table,
+    ratio_cells,
+    to_device,
+    without_dropout,
+)
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW
@@ -332,9 +342,7 @@ def load_or_make(path: str | None, layers: int, width: int) -> PreTrainedModel:
 def time_rows(times: Mapping[str, list[float]]) -> Iterator[list[str]]:
     """Milliseconds a step; ratio to the loop by hand: median of the rounds, and their quartiles."""
     for name, seconds in times.items():
-        ratios = [one / two for one, two in zip(seconds, times[PAIRS.get(name, name)], strict=True)]
-        low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
-        yield [name, f"{1e3 * median(seconds):.2f}", f"{median(ratios):.3f}", f"{low:.3f} to {high:.3f}"]
+        yield [name, f"{1e3 * median(seconds):.2f}", *ratio_cells(seconds, times[PAIRS.get(name, name)])]
 
 
 def memory_rows(memory: Mapping[str, list[dict[str, float]]]) -> Iterator[list[str]]:

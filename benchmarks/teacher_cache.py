@@ -22,12 +22,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
-from common import autocast, clock, describe_machine, pick_device, print_table, to_device, without_dropout
+from common import autocast, clock, describe_machine, pick_device, print_table, ratio_cells, to_device, without_dropout
 from datasets import Dataset
 from step_overhead import load_or_make, new_vgg, peak_mb, random_images
 from torch import Tensor, nn
@@ -195,9 +195,9 @@ def measure_build(job: Job) -> dict[str, list[float]]:
     return times
 
 
-def sizes(examples: int = 20_000) -> Iterator[list[str]]:
-    """Megabytes on the disk for a million examples."""
-    texts = random_texts(examples, longest=12)
+def measure_sizes(examples: int = 20_000) -> dict[str, float]:
+    """Bytes on the disk for each example, which are megabytes for a million."""
+    texts, found = random_texts(examples, longest=12), {}
     for classes in (2, 10, 1000):
         for name, settings in {
             "float32": {},
@@ -209,7 +209,8 @@ def sizes(examples: int = 20_000) -> Iterator[list[str]]:
             with tempfile.TemporaryDirectory() as folder:
                 cache_teacher(texts, tiny_teacher(classes), folder, data_collator=pad, batch_size=1024, **settings)
                 size = sum(path.stat().st_size for path in Path(folder).iterdir())
-            yield [f"{classes} classes, {name}", f"{size / examples:.1f}"]
+            found[f"{classes} classes, {name}"] = size / examples
+    return found
 
 
 def tiny_teacher(classes: int = 2) -> PreTrainedModel:
@@ -221,15 +222,21 @@ def tiny_teacher(classes: int = 2) -> PreTrainedModel:
     return BertForSequenceClassification(config)
 
 
-def measure_growth(options: Options) -> Iterator[list[str]]:
-    """Each number of examples in a fresh process."""
+def measure_growth(options: Options) -> dict[int, dict[str, float]]:
+    """What each number of examples took in a fresh process."""
+    found = {}
     for count in options.growth:
         command = [sys.executable, *sys.argv, "--alone", str(count)]
-        found = json.loads(
-            subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
-        )
-        rate = [f"{found['seconds']:.1f}", f"{count / found['seconds']:.0f}", f"{found['again']:.1f}"]
-        yield [f"{count:,}", *rate, f"{found['peak_mb']:.0f}", f"{found['more_mb']:.0f}"]
+        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        found[count] = json.loads(printed.splitlines()[-1])
+    return found
+
+
+def growth_rows(found: dict[int, dict[str, float]]) -> Iterator[list[str]]:
+    """Seconds, examples a second, seconds when nothing is missing, and megabytes."""
+    for count, took in found.items():
+        rate = [f"{took['seconds']:.1f}", f"{count / took['seconds']:.0f}", f"{took['again']:.1f}"]
+        yield [f"{count:,}", *rate, f"{took['peak_mb']:.0f}", f"{took['more_mb']:.0f}"]
 
 
 def make_one(count: int) -> None:
@@ -250,8 +257,8 @@ def make_one(count: int) -> None:
 # ---- Reading ----
 
 
-def measure_reads(options: Options, count: int = 1_000_000, batches: int = 300) -> Iterator[list[str]]:
-    """Milliseconds for the answers of one batch of random rows, hashing them included."""
+def measure_reads(options: Options, count: int = 1_000_000, batches: int = 300) -> list[float]:
+    """Seconds for the answers to each of some batches of random rows, hashing them included."""
     from hf_distill.cache.keys import keys_of_dataset
     from hf_distill.cache.shard import Answers
     from hf_distill.cache.store import FORMAT, AnswerStore
@@ -270,16 +277,14 @@ def measure_reads(options: Options, count: int = 1_000_000, batches: int = 300) 
             started = time.perf_counter()
             teacher.collate(rows)
             seconds.append(time.perf_counter() - started)
-        yield [f"{count:,} rows", f"{1e3 * median(seconds):.2f}"]
+    return seconds
 
 
 def ratio_rows(times: dict[str, list[float]], examples: int) -> Iterator[list[str]]:
     """Examples a second, and time as a ratio to the first: median of the rounds, and their quartiles."""
     first = next(iter(times.values()))
     for name, seconds in times.items():
-        ratios = [one / two for one, two in zip(seconds, first, strict=True)]
-        low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
-        yield [name, f"{examples / median(seconds):.0f}", f"{median(ratios):.3f}", f"{low:.3f} to {high:.3f}"]
+        yield [name, f"{examples / median(seconds):.0f}", *ratio_cells(seconds, first)]
 
 
 def main() -> None:
@@ -291,7 +296,8 @@ def main() -> None:
     if options.alone:
         make_one(options.alone)
         return
-    device, single = pick_device(options.use_cpu), {}
+    device = pick_device(options.use_cpu)
+    single: dict[str, Any] = {}
     print(describe_machine(device, ["datasets", "pyarrow"]))
     if {"epoch", "build"} & set(options.parts):
         job = make_job(options, device)
@@ -302,14 +308,18 @@ def main() -> None:
             print_table(["", "examples/s", "time, ratio", "middle half"], ratio_rows(single[part], options.examples))
     if "build" in options.parts:
         print()
-        print_table(["kept", "MB a million"], sizes())
+        single["sizes"] = measure_sizes()
+        print_table(["kept", "MB a million"], [[name, f"{size:.1f}"] for name, size in single["sizes"].items()])
     if "growth" in options.parts:
         print("\n## growth\n")
         header = ["examples", "seconds", "examples/s", "seconds when warm", "peak MB", "MB more than before"]
-        print_table(header, measure_growth(options))
+        single["growth"] = measure_growth(options)
+        print_table(header, growth_rows(single["growth"]))
     if "reads" in options.parts:
         print("\n## reads\n")
-        print_table([f"batches of {options.batch_size}", "ms a batch"], measure_reads(options))
+        single["reads"] = measure_reads(options)
+        row = ["1,000,000 rows", f"{1e3 * median(single['reads']):.2f}"]
+        print_table([f"batches of {options.batch_size}", "ms a batch"], [row])
     if options.output:
         Path(options.output).write_text(json.dumps(single, indent=2))
 
