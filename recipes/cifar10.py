@@ -22,41 +22,17 @@ full has not been run here.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import handwritten_digits
+from image_methods import METHODS
 from torch import Tensor
 
-from hf_distill import (
-    ContrastiveTerm,
-    DistillationTrainingArguments,
-    FeatureTerm,
-    LabelTerm,
-    LogitTerm,
-    Objective,
-    Pair,
-    ReviewTerm,
-    Term,
-    VGGConfig,
-    warmup,
-    with_example_ids,
-)
+from hf_distill import DistillationTrainingArguments, Objective, VGGConfig, with_example_ids
 from hf_distill.augmentation import Augmentation, Sometimes
-from hf_distill.losses import (
-    AttentionTransferLoss,
-    DecoupledSoftTargetLoss,
-    DISTLoss,
-    HintLoss,
-    ProbabilisticTransferLoss,
-    RelationalLoss,
-    SimilarityPreservingLoss,
-    SoftTargetLoss,
-    StandardizedLogits,
-)
 from hf_distill.recipe import (
     EXPORTS,
     Preset,
@@ -94,43 +70,6 @@ NEW_MODELS = {
     "vgg13-quarter": partial(VGGConfig.vgg13, width=0.25),
 }
 """Models with random weights; the second word is the width."""
-
-
-def with_soft_targets(**terms: Term) -> Callable[[float, float], Objective]:
-    """Labels and soft targets, and more terms beside them."""
-    return lambda temperature, weight: Objective(
-        ce=LabelTerm(1 - weight), kd=LogitTerm(SoftTargetLoss(temperature), weight), **copy.deepcopy(terms)
-    )
-
-
-def blocks(*numbers: int) -> list[Pair]:
-    """These blocks of a VGG, each with the teacher's of the same number."""
-    return [Pair(f"vgg.blocks.{number}", f"vgg.blocks.{number}") for number in numbers]
-
-
-POOLED = Pair("vgg.pooler", "vgg.pooler")
-
-
-METHODS: dict[str, Callable[[float, float], Objective]] = {
-    "soft": with_soft_targets(),
-    # Ten times the weight: standardised logits are small. With 0.9 it is the authors' 0.1 and 9.
-    "standardized": lambda temperature, weight: Objective(
-        ce=LabelTerm(1 - weight), kd=LogitTerm(StandardizedLogits(SoftTargetLoss(temperature)), 10 * weight)
-    ),
-    "decoupled": lambda temperature, _: Objective(
-        ce=LabelTerm(), kd=LogitTerm(DecoupledSoftTargetLoss(temperature), weight=warmup(20 / 240, 1.0))
-    ),
-    "dist": lambda temperature, _: Objective(ce=LabelTerm(), kd=LogitTerm(DISTLoss(temperature), weight=2.0)),
-    "hint": with_soft_targets(hint=FeatureTerm(HintLoss(), *blocks(2))),
-    "attention": with_soft_targets(attention=FeatureTerm(AttentionTransferLoss(), *blocks(0, 1, 2, 3, 4), weight=5.0)),
-    "similarity": with_soft_targets(similarity=FeatureTerm(SimilarityPreservingLoss(), *blocks(4))),
-    "probabilistic": with_soft_targets(probabilistic=FeatureTerm(ProbabilisticTransferLoss(), POOLED)),  # PKT
-    "relational": with_soft_targets(relational=FeatureTerm(RelationalLoss(), POOLED)),  # RKD
-    "review": with_soft_targets(review=ReviewTerm(*blocks(1, 2, 3, 4), POOLED, weight=warmup(20 / 240, 1.0))),
-    "contrastive": with_soft_targets(contrast=ContrastiveTerm(POOLED, weight=17.0)),  # CRD; 17 is the authors' 0.8
-}
-"""What --method names: from --temperature and --distillation_weight to what the student minimises. Those that look at
-features are for two VGGs."""
 
 
 @dataclass
