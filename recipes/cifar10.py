@@ -245,11 +245,12 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
     with args.main_process_first():
         source = recipe.dataset or handwritten_digits.make(output / "_made")
         data = as_image_classification(
-            load_images(source, recipe.hold_out),
+            load_images(source, validation=False),
             recipe.image_size,
             image=recipe.image_column,
             label=recipe.label_column,
             skip_corrupt=recipe.skip_corrupt,
+            hold_out=recipe.hold_out,
         )
     if not data.evaluation():
         raise ValueError(
