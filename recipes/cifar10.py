@@ -213,6 +213,8 @@ PRESETS = {
 def find_policy(name: str, share: float = 1.0) -> Callable[[Tensor], Tensor] | None:
     """What --policy names, from kornia, which works without torchvision."""
     if name == "none":
+        if share != 1.0:
+            raise ValueError("--strong_share is the share of the images that --policy changes: name a policy.")
         return None
     try:
         from kornia.augmentation.auto import RandAugment, TrivialAugment
@@ -236,6 +238,11 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
     check_export(recipe.export)
     shared = Path(recipe.shared_dir or output)
     args, objective = with_method(args, recipe.method)
+    kept = {path for path in recipe.keep_features.split(",") if path}
+    if kept and not recipe.views:
+        raise ValueError(
+            "--keep_features needs a fixed number of views of each image: say how many, --views N, or leave it out."
+        )
     policy = find_policy(recipe.policy, recipe.strong_share)
     augmentation = Augmentation(recipe.padding, recipe.flip, policy, recipe.mixup, recipe.cutmix)
     for flag, model in (("--teacher", recipe.teacher), ("--student", recipe.student)):
@@ -257,8 +264,16 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
             "No labelled images are for validation or test, so there is nothing to compare on: add some, or --hold_out."
         )
     check_objective(objective, len(data.classes), mixed_labels=bool(recipe.mixup or recipe.cutmix))
-    images = prepare_images(data, augmentation, recipe.teacher, recipe.student, NEW_MODELS, recipe.views or None)
-    kept = {path for path in recipe.keep_features.split(",") if path}
+    images = prepare_images(
+        data,
+        augmentation,
+        recipe.teacher,
+        recipe.student,
+        NEW_MODELS,
+        recipe.views or None,
+        teacher_layers=objective.teacher_layers("teacher") | kept,
+        student_layers=objective.student_layers(),
+    )
     rows = with_example_ids(images.train) if objective.needs_example_ids else images.train
 
     tuning = replace(

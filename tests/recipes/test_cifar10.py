@@ -71,6 +71,21 @@ def test_views_by_a_policy_of_kornia_do_not_depend_on_the_batch(name: str) -> No
     assert any(not torch.equal(row["pixel_values"], one) for row, one in zip(later, one_by_one, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--keep_features", "vgg.pooler"], "needs a fixed number of views of each image: say how many, --views N"),
+        (["--strong_share", "0.5"], "the share of the images that --policy changes: name a policy"),
+    ],
+)
+def test_a_flag_without_the_one_that_it_is_about(
+    flags: list[str], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["cifar10.py", "--preset", "quick", "--output_dir", str(tmp_path), *flags])
+    with pytest.raises(ValueError, match=message):
+        cifar10.main()
+
+
 call = partial(recipe_calls.call, "cifar10.py")
 
 
@@ -144,10 +159,23 @@ def test_a_teacher_from_other_classes_teaches_a_student(words: list[str], tmp_pa
 
 
 @pytest.mark.slow
-def test_a_method_that_does_not_fit_the_task_says_so_before_any_training(words: list[str], tmp_path: Path) -> None:
-    result = call(*words, "--method", "standardized", timeout=300)
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (["--method", "standardized"], "The term 'kd' does not suit this task. Standardising logits needs at"),
+        (["--method", "hint"], "--student config:{model}: There is no module 'vgg.blocks.2'; did you mean"),
+        (
+            ["--views", "2", "--keep_features", "vgg.poler"],
+            "--teacher {model}: There is no module 'vgg.poler'; did you",
+        ),
+    ],
+)
+def test_what_does_not_fit_task_or_models_says_so_before_any_training(
+    words: list[str], changed: list[str], message: str, tmp_path: Path
+) -> None:
+    result = call(*words, *changed, timeout=300)
     assert result.returncode == 2, result.stderr
-    assert last_line(result).startswith("error: The term 'kd' does not suit this task. Standardising logits needs at")
+    assert last_line(result).startswith(f"error: {message.format(model=tmp_path / 'model')}")
     assert not (tmp_path / "out" / "_teacher").exists()
 
 
