@@ -135,7 +135,7 @@ def words(tmp_path: Path) -> list[str]:
         (["--image_column", "image"], "Did you mean 'img'?"),
         (["--student", "vgg88"], "did you mean vgg8"),
         (["--temperature", "0"], "temperature must be a finite number > 0, got 0.0"),
-        (["--mixup", "-1"], "padding, mixup and cutmix must be >= 0"),
+        (["--mixup", "-1"], "mixup and cutmix must be finite numbers >= 0"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(words: list[str], changed: list[str], message: str) -> None:
