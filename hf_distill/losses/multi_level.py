@@ -68,8 +68,8 @@ class MultiLevelLogitLoss(PairLoss):
     ) -> None:
         super().__init__()
         check_weights(batch_weight=batch_weight, class_weight=class_weight)
-        if not temperatures:
-            raise ValueError("temperatures must hold at least one number, such as (4.0,).")
+        if not isinstance(temperatures, Sequence) or not temperatures:
+            raise ValueError(f"temperatures must hold at least one number, as [4.0] does; got {temperatures!r}.")
         self.temperatures = tuple(checked_temperature(temperature) for temperature in temperatures)
         self.batch_weight = batch_weight
         self.class_weight = class_weight
