@@ -54,7 +54,6 @@ def test_a_policy_without_kornia_says_what_to_install(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("name", ["rand", "trivial"])
 def test_views_by_a_policy_of_kornia_do_not_depend_on_the_batch(name: str) -> None:
-    pytest.importorskip("kornia")
     pixels = np.random.default_rng(0).integers(0, 256, (6, 3, 32, 32), dtype=np.uint8)
     rows = Dataset.from_dict({"pixel_values": [image.tobytes() for image in pixels]})
 
