@@ -102,8 +102,8 @@ class RecipeArguments:
     method: str = field(
         default="soft",
         metadata={
-            "help": f"What the student learns: {', '.join(METHODS)}. dist and decoupled have weights of "
-            "their own in place of --distillation_weight.",
+            "help": f"What the student learns: {', '.join(METHODS)}. decoupled, dist, nkd and wttm have "
+            "weights of their own in place of --distillation_weight, wttm and multi_level temperatures.",
             "choices": list(METHODS),
         },
     )

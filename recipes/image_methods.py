@@ -18,11 +18,15 @@ from hf_distill.losses import (
     DecoupledSoftTargetLoss,
     DISTLoss,
     HintLoss,
+    MultiLevelLogitLoss,
+    NormalizedKDLoss,
     ProbabilisticTransferLoss,
     RelationalLoss,
     SimilarityPreservingLoss,
     SoftTargetLoss,
     StandardizedLogits,
+    TransformedTeacherMatchingLoss,
+    VariationalInformationLoss,
 )
 
 
@@ -54,11 +58,31 @@ METHODS: dict[str, Callable[[float, float], Objective]] = {
     ),
     # At --temperature 4 it is the authors' for CIFAR-100, at 1 theirs for ImageNet; with few classes try 1.
     "dist": lambda temperature, _: Objective(ce=LabelTerm(), kd=LogitTerm(DISTLoss(temperature), weight=2.0)),
+    # The authors' at --temperature 3, which is that of the other classes alone.
+    "nkd": lambda temperature, _: Objective(ce=LabelTerm(), kd=LogitTerm(NormalizedKDLoss(temperature))),
+    # The authors give these two numbers beside CRD. The more classes, the more an unsure example weighs.
+    "wttm": lambda *_: Objective(
+        ce=LabelTerm(), kd=LogitTerm(TransformedTeacherMatchingLoss(5.0, weighted=True), weight=4.0)
+    ),
+    # MLKD. With 0.9 it is the authors' 0.1 and 0.9; --policy trivial --strong_share 0.5 makes their two kinds of views.
+    # They relate 64 examples to each other: larger batches make the pairs count more.
+    "multi_level": lambda _, weight: Objective(
+        ce=LabelTerm(1 - weight),
+        kd=LogitTerm(MultiLevelLogitLoss(batch_weight=1 / 3, class_weight=1 / 3), 3.75 * weight),
+    ),
     # FitNets, as common code has it: at once with the other losses, not in a stage before them. That code has 100, here
     # 100 times the mean square of the teacher's features; and an adapter also between equal widths, with a ReLU.
     "hint": with_soft_targets(hint=FeatureTerm(HintLoss(), *blocks(2))),
     # AT. 1 for each block; common code has 1000 over the number of positions, 4 to 60, and leaves block 0 out.
     "attention": with_soft_targets(attention=FeatureTerm(AttentionTransferLoss(), *blocks(0, 1, 2, 3, 4), weight=5.0)),
+    # VID. 1/2 for each block is the authors' 1. Their student's maps pass three convolutions, here an adapter of one,
+    # or none between equal widths; and their variances begin at 5, here at 1.
+    "variational": with_soft_targets(
+        **{
+            f"variational{number}": FeatureTerm(VariationalInformationLoss(), *blocks(number), weight=0.5)
+            for number in (1, 2, 3, 4)
+        }
+    ),
     # Three of weight 1, which for the authors' 3000, 30000, and 25 and 50, would depend on teacher and batch.
     "similarity": with_soft_targets(similarity=FeatureTerm(SimilarityPreservingLoss(), *blocks(4))),
     "probabilistic": with_soft_targets(probabilistic=FeatureTerm(ProbabilisticTransferLoss(), POOLED)),  # PKT

@@ -211,6 +211,16 @@ def test_the_quick_preset_from_end_to_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_methods_of_the_logits_and_of_variances_learn_the_digits(tmp_path: Path) -> None:
+    for method in ("nkd", "wttm", "multi_level", "variational"):
+        folder = tmp_path / method
+        flags = ["--preset", "quick", "--seeds", "0", "--method", method, "--shared_dir", str(tmp_path / "shared")]
+        result = call(*flags, "--output_dir", str(folder), timeout=900)
+        assert result.returncode == 0, result.stderr[-3000:]
+        assert json.loads((folder / "report.json").read_text())["student"]["accuracy"] > 0.9, method
+
+
+@pytest.mark.slow
 def test_images_without_any_to_compare_on_are_refused_at_once(words: list[str], tmp_path: Path) -> None:
     result = call(*words, "--dataset", str(tmp_path / "data" / "train.parquet"))
     assert result.returncode == 2, result.stderr

@@ -32,8 +32,25 @@ DESCRIBED = {
         "kd": f"LogitTerm(DecoupledSoftTargetLoss(temperature=3.0, alpha=1.0, beta=6.0), weight={TWELFTH})",
     },
     "dist": {"ce": LABELS, "kd": "LogitTerm(DISTLoss(temperature=3.0, beta=1.0, gamma=1.0), weight=2.0)"},
+    "nkd": {"ce": LABELS, "kd": "LogitTerm(NormalizedKDLoss(temperature=3.0, gamma=3.5), weight=1.0)"},
+    "wttm": {
+        "ce": LABELS,
+        "kd": "LogitTerm(TransformedTeacherMatchingLoss(temperature=5.0, weighted=True), weight=4.0)",
+    },
+    "multi_level": {
+        "ce": "LabelTerm(weight=0.25)",
+        "kd": "LogitTerm(MultiLevelLogitLoss(temperatures=(2.0, 3.0, 4.0, 5.0, 6.0), batch_weight=0.3333333333333333, "
+        "class_weight=0.3333333333333333), weight=2.8125)",
+    },
     "hint": {**BESIDE, "hint": f"FeatureTerm(HintLoss(), {pairs('blocks.2')}, weight=1.0)"},
     "attention": {**BESIDE, "attention": f"FeatureTerm(AttentionTransferLoss(), {pairs(*MAPS)}, weight=5.0)"},
+    "variational": {
+        **BESIDE,
+        **{
+            f"variational{number}": f"FeatureTerm(VariationalInformationLoss(), {pairs(MAPS[number])}, weight=0.5)"
+            for number in (1, 2, 3, 4)
+        },
+    },
     "similarity": {
         **BESIDE,
         "similarity": f"FeatureTerm(SimilarityPreservingLoss(), {pairs('blocks.4')}, weight=1.0)",
