@@ -9,6 +9,7 @@ generator.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ class Augmentation:
             every batch gets the one or the other at random.
 
     Raises:
-        ValueError: a number is negative.
+        ValueError: a number is negative or not finite, or ``padding`` is no whole number.
 
     Source:
         Crop and flip as in Lee et al. 2015, arXiv:1409.5185, section 3; mixup: Zhang et al. 2018, arXiv:1710.09412;
@@ -58,10 +59,10 @@ class Augmentation:
     cutmix: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.padding, self.mixup, self.cutmix) < 0:
-            raise ValueError(
-                f"padding, mixup and cutmix must be >= 0, got {self.padding}, {self.mixup} and {self.cutmix}."
-            )
+        if not (isinstance(self.padding, int) and self.padding >= 0):
+            raise ValueError(f"padding must be a whole number of pixels >= 0, got {self.padding}.")
+        if not (0 <= self.mixup < math.inf and 0 <= self.cutmix < math.inf):
+            raise ValueError(f"mixup and cutmix must be finite numbers >= 0, got {self.mixup} and {self.cutmix}.")
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,9 @@ class ImageTransform:
         classes: Number of classes; needed for mixup and CutMix, whose labels become shares of the classes.
 
     Raises:
-        ValueError: images are to be mixed and the number of classes is not known.
+        ValueError: ``shape`` is not three whole numbers >= 1, ``mean`` and ``std`` are not one finite number for each
+            channel, the latter > 0, or images are to be mixed and the number of classes is not known; later, stored
+            images are of another size.
 
     Example:
         >>> read = ImageTransform((1, 2, 2), mean=(0.5,), std=(0.5,))
@@ -124,6 +127,14 @@ class ImageTransform:
     classes: int = 0
 
     def __post_init__(self) -> None:
+        if len(self.shape) != 3 or not all(isinstance(size, int) and size >= 1 for size in self.shape):
+            raise ValueError(f"shape must be channels, height and width, whole numbers >= 1; got {self.shape}.")
+        fits = len(self.mean) == len(self.std) == self.shape[0]
+        if not (fits and all(map(math.isfinite, self.mean)) and all(0 < std < math.inf for std in self.std)):
+            raise ValueError(
+                f"mean and std must be a finite number for each of {self.shape[0]} channels, std > 0; got {self.mean} "
+                f"and {self.std}."
+            )
         if self.augmentation is not None and self.mixes and self.classes < 2:
             raise ValueError(f"Mixed images have shares of classes as labels: give classes >= 2, got {self.classes}.")
 
@@ -138,12 +149,21 @@ class ImageTransform:
         Args:
             batch: The columns.
             draws: ``(B, DRAWS)`` float64 from 0 to 1, which decide about each image; drawn if left out.
+
+        Raises:
+            ValueError: an image has another number of bytes than ``shape`` says.
         """
         out: dict[str, Any] = dict(batch)
         if "labels" in batch:
             out["labels"] = torch.as_tensor(batch["labels"])
         if "pixel_values" not in batch:
             return out
+        size = math.prod(self.shape)
+        if other := [len(image) for image in batch["pixel_values"] if len(image) != size]:
+            raise ValueError(
+                f"A stored image has {other[0]} bytes, where {' x '.join(map(str, self.shape))} (channels, height, "
+                f"width) take {size}. Resize and convert all images before they are stored, or say their shape."
+            )
         buffer = bytearray(b"".join(batch["pixel_values"]))
         images = torch.frombuffer(buffer, dtype=torch.uint8).reshape(-1, *self.shape)
         chosen = self.augmentation

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hf_distill.adapters import make_adapter
 from hf_distill.layers import Pair
 from hf_distill.losses.base import at_least_float32
+from hf_distill.losses.feature_base import FeatureLoss
 from hf_distill.objective import TeacherTerm
 from hf_distill.schedules import Schedule
 from hf_distill.views import StepView
@@ -83,7 +84,7 @@ class FeatureTerm(TeacherTerm):
         return bool(self.adapt) or super().may_train
 
     def prepare(self, step: StepView) -> None:
-        """Make the adapters from the shapes on a batch. Without this, the first batch that is computed makes them.
+        """Make the adapters, and what the loss trains, from a batch; without this, from the first that is computed.
 
         Raises:
             ValueError: no adapter joins a pair; the message has the pair and both shapes.
@@ -92,6 +93,8 @@ class FeatureTerm(TeacherTerm):
         self.adapters = nn.ModuleList(
             self._adapter(pair, student[pair.student], teacher[pair.teacher]) for pair in self.pairs
         )
+        if isinstance(self.loss, FeatureLoss):
+            self.loss.prepare(teacher[self.pairs[0].teacher])
 
     def _adapter(self, pair: Pair, student: Tensor, teacher: Tensor) -> nn.Module:
         if not self.adapt:

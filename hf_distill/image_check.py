@@ -28,6 +28,24 @@ def holds_images(dataset: Any) -> bool:
     return len(shape) == 3 and shape[0] <= MOST_CHANNELS
 
 
+def check_student_reads(model: Any, dataset: Any) -> None:
+    """Let a student read a black picture of the size of the first image, where rows of images are what it reads.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    shape = shape_of_images(dataset) if getattr(model, "main_input_name", None) == "pixel_values" else None
+    if shape is None:
+        return
+    training = model.training
+    cure = "Resize and convert the images as the image processor saved with it does, or take another student."
+    try:
+        model.eval()
+        check_readable(model, shape, "The student", cure, lambda images: model(pixel_values=images.to(model.dtype)))
+    finally:
+        model.train(training)
+
+
 def check_readable(model: Any, shape: Sequence[int], name: str, cure: str, read: Callable[[Tensor], Any]) -> None:
     """Let a model read a black picture.
 

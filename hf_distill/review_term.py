@@ -39,7 +39,8 @@ class ReviewTerm(FeatureTerm):
 
     Source:
         Chen et al. 2021, arXiv:2104.09044, section 3. The paper sums over layers and does not divide by the teacher's
-        energy: its weight of 5 is, of ours, 5 times P times that energy, over :math:`\sum_k 2^{-k}`.
+        energy: its weight of 5 is, of ours, 5 times P times that energy, over :math:`\sum_k 2^{-k}`. The authors' code
+        takes the teacher's maps in front of their last ReLU: name the module that puts those out.
 
     Example:
         >>> import torch

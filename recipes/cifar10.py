@@ -22,41 +22,17 @@ full has not been run here.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import handwritten_digits
+from image_methods import METHODS
 from torch import Tensor
 
-from hf_distill import (
-    ContrastiveTerm,
-    DistillationTrainingArguments,
-    FeatureTerm,
-    LabelTerm,
-    LogitTerm,
-    Objective,
-    Pair,
-    ReviewTerm,
-    Term,
-    VGGConfig,
-    warmup,
-    with_example_ids,
-)
+from hf_distill import DistillationTrainingArguments, Objective, VGGConfig, with_example_ids
 from hf_distill.augmentation import Augmentation, Sometimes
-from hf_distill.losses import (
-    AttentionTransferLoss,
-    DecoupledSoftTargetLoss,
-    DISTLoss,
-    HintLoss,
-    ProbabilisticTransferLoss,
-    RelationalLoss,
-    SimilarityPreservingLoss,
-    SoftTargetLoss,
-    StandardizedLogits,
-)
 from hf_distill.recipe import (
     EXPORTS,
     Preset,
@@ -97,43 +73,6 @@ NEW_MODELS = {
 """Models with random weights; the second word is the width."""
 
 
-def with_soft_targets(**terms: Term) -> Callable[[float, float], Objective]:
-    """Labels and soft targets, and more terms beside them."""
-    return lambda temperature, weight: Objective(
-        ce=LabelTerm(1 - weight), kd=LogitTerm(SoftTargetLoss(temperature), weight), **copy.deepcopy(terms)
-    )
-
-
-def blocks(*numbers: int) -> list[Pair]:
-    """These blocks of a VGG, each with the teacher's of the same number."""
-    return [Pair(f"vgg.blocks.{number}", f"vgg.blocks.{number}") for number in numbers]
-
-
-POOLED = Pair("vgg.pooler", "vgg.pooler")
-
-
-METHODS: dict[str, Callable[[float, float], Objective]] = {
-    "soft": with_soft_targets(),
-    # Ten times the weight: standardised logits are small. With 0.9 it is the authors' 0.1 and 9.
-    "standardized": lambda temperature, weight: Objective(
-        ce=LabelTerm(1 - weight), kd=LogitTerm(StandardizedLogits(SoftTargetLoss(temperature)), 10 * weight)
-    ),
-    "decoupled": lambda temperature, _: Objective(
-        ce=LabelTerm(), kd=LogitTerm(DecoupledSoftTargetLoss(temperature), weight=warmup(20 / 240, 1.0))
-    ),
-    "dist": lambda temperature, _: Objective(ce=LabelTerm(), kd=LogitTerm(DISTLoss(temperature), weight=2.0)),
-    "hint": with_soft_targets(hint=FeatureTerm(HintLoss(), *blocks(2))),
-    "attention": with_soft_targets(attention=FeatureTerm(AttentionTransferLoss(), *blocks(0, 1, 2, 3, 4), weight=5.0)),
-    "similarity": with_soft_targets(similarity=FeatureTerm(SimilarityPreservingLoss(), *blocks(4))),
-    "probabilistic": with_soft_targets(probabilistic=FeatureTerm(ProbabilisticTransferLoss(), POOLED)),  # PKT
-    "relational": with_soft_targets(relational=FeatureTerm(RelationalLoss(), POOLED)),  # RKD
-    "review": with_soft_targets(review=ReviewTerm(*blocks(1, 2, 3, 4), POOLED, weight=warmup(20 / 240, 1.0))),
-    "contrastive": with_soft_targets(contrast=ContrastiveTerm(POOLED, weight=17.0)),  # CRD; 17 is the authors' 0.8
-}
-"""What --method names: from --temperature and --distillation_weight to what the student minimises. Those that look at
-features are for two VGGs."""
-
-
 @dataclass
 class RecipeArguments:
     """The flags of this recipe."""
@@ -164,8 +103,8 @@ class RecipeArguments:
     method: str = field(
         default="soft",
         metadata={
-            "help": f"What the student learns: {', '.join(METHODS)}. dist and decoupled have weights of "
-            "their own in place of --distillation_weight.",
+            "help": f"What the student learns: {', '.join(METHODS)}. decoupled, dist, nkd and wttm have "
+            "weights of their own in place of --distillation_weight, wttm and multi_level temperatures.",
             "choices": list(METHODS),
         },
     )
@@ -275,6 +214,8 @@ PRESETS = {
 def find_policy(name: str, share: float = 1.0) -> Callable[[Tensor], Tensor] | None:
     """What --policy names, from kornia, which works without torchvision."""
     if name == "none":
+        if share != 1.0:
+            raise ValueError("--strong_share is the share of the images that --policy changes: name a policy.")
         return None
     try:
         from kornia.augmentation.auto import RandAugment, TrivialAugment
@@ -309,6 +250,10 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
     shared = Path(recipe.shared_dir or output)
     args, objective = with_method(args, recipe.method)
     kept = {path for path in recipe.keep_features.split(",") if path}
+    if kept and not recipe.views:
+        raise ValueError(
+            "--keep_features needs a fixed number of views of each image: say how many, --views N, or leave it out."
+        )
     cache = usable_cache(recipe.teacher_cache, against_a_cache(recipe, objective.teacher_layers("teacher"), kept))
     policy = find_policy(recipe.policy, recipe.strong_share)
     augmentation = Augmentation(recipe.padding, recipe.flip, policy, recipe.mixup, recipe.cutmix)
@@ -319,18 +264,28 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
     with args.main_process_first():
         source = recipe.dataset or handwritten_digits.make(output / "_made")
         data = as_image_classification(
-            load_images(source, recipe.hold_out),
+            load_images(source, validation=False),
             recipe.image_size,
             image=recipe.image_column,
             label=recipe.label_column,
             skip_corrupt=recipe.skip_corrupt,
+            hold_out=recipe.hold_out,
         )
     if not data.evaluation():
         raise ValueError(
             "No labelled images are for validation or test, so there is nothing to compare on: add some, or --hold_out."
         )
     check_objective(objective, len(data.classes), mixed_labels=bool(recipe.mixup or recipe.cutmix))
-    images = prepare_images(data, augmentation, recipe.teacher, recipe.student, NEW_MODELS, recipe.views or None)
+    images = prepare_images(
+        data,
+        augmentation,
+        recipe.teacher,
+        recipe.student,
+        NEW_MODELS,
+        recipe.views or None,
+        teacher_layers=objective.teacher_layers("teacher") | kept,
+        student_layers=objective.student_layers(),
+    )
     rows = with_example_ids(images.train) if objective.needs_example_ids else images.train
 
     tuning = replace(

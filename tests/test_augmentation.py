@@ -142,10 +142,36 @@ def test_where_one_of_a_pair_has_no_label_the_mixture_has_none() -> None:
         torch.testing.assert_close(mixed[known].sum(1), torch.ones(int(known.sum())))
 
 
-@pytest.mark.parametrize("wrong", [{"padding": -1}, {"mixup": -0.1}, {"cutmix": -1.0}])
-def test_negative_numbers(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="must be >= 0"):
+@pytest.mark.parametrize(
+    "wrong",
+    [{"padding": -1}, {"padding": 1.5}, {"mixup": -0.1}, {"mixup": np.nan}, {"cutmix": -1.0}, {"cutmix": np.inf}],
+)
+def test_numbers_that_no_image_can_be_changed_by(wrong: dict[str, Any]) -> None:
+    [(name, value)] = wrong.items()
+    with pytest.raises(ValueError, match=f"{name}.* must be .* >= 0, got .*{value}"):
         Augmentation(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("shape", "mean", "std", "message"),
+    [
+        ((8, 8), HALVES, HALVES, "shape must be channels, height and width"),
+        ((3, 8, 0), HALVES, HALVES, "shape must be channels, height and width"),
+        (SHAPE, (0.5,), HALVES, "a finite number for each of 3 channels"),
+        (SHAPE, HALVES, (0.5,), "a finite number for each of 3 channels"),
+        (SHAPE, (0.5, 0.5, np.nan), HALVES, "a finite number for each of 3 channels"),
+        (SHAPE, HALVES, (0.5, 0.0, 0.5), "std > 0"),
+    ],
+)
+def test_what_no_image_can_be_read_by(shape: Any, mean: Any, std: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ImageTransform(shape, mean, std)
+
+
+@pytest.mark.parametrize("stored", [[bytes(16)] * 3, [bytes(48), bytes(47)]])  # three grey images are one in colour
+def test_images_of_another_size_than_was_said(stored: list[bytes]) -> None:
+    with pytest.raises(ValueError, match=r"has (16|47) bytes, where 3 x 4 x 4 \(channels, height, width\) take 48"):
+        ImageTransform((3, 4, 4), HALVES, HALVES)({"pixel_values": stored})
 
 
 def test_mixing_needs_the_number_of_classes() -> None:

@@ -33,8 +33,9 @@ class AttentionTransferLoss(FeatureLoss):
 
     Source:
         Zagoruyko and Komodakis 2017, arXiv:1612.03928, section 3.1, with activations squared. The authors' code takes
-        the mean over positions, here it is the sum: their weight of 1000 is 1000 / (H·W) of ours, 16 at 8 x 8. Maps of
-        two sizes are averaged down after squaring, so that activations of opposite sign do not cancel.
+        the mean over positions, here it is the sum: their weight of 1000 is 1000 / (H·W) of ours, 16 at 8 x 8, for each
+        layer in a term of its own. Maps of two sizes are averaged down after squaring, so that activations of opposite
+        sign do not cancel.
 
     Example:
         >>> import torch

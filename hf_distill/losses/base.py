@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from numbers import Integral
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -116,6 +117,17 @@ def check_weights(**weights: float) -> None:
     for name, weight in weights.items():
         if not 0.0 <= weight < math.inf:
             raise ValueError(f"{name} must be a finite number >= 0, got {weight}.")
+
+
+def check_whole_numbers(**numbers: int) -> None:
+    """Refuse a size that is no whole number >= 1.
+
+    Raises:
+        ValueError: a number is not.
+    """
+    for name, number in numbers.items():
+        if not isinstance(number, Integral) or isinstance(number, bool) or number < 1:
+            raise ValueError(f"{name} must be a whole number >= 1, got {number!r}.")
 
 
 def checked_temperature(temperature: float | Schedule) -> Schedule:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hf_distill.draws import integer_draws
+from hf_distill.losses.base import check_whole_numbers
 from hf_distill.losses.feature_base import FeatureLoss, misfit, unit_rows
 from hf_distill.losses.label import NO_LABEL
 from hf_distill.processes import from_all_processes
@@ -97,11 +98,9 @@ class ContrastiveLoss(FeatureLoss):
     ) -> None:
         super().__init__()
         check_contrast(width, negatives, temperature, momentum)
-        if min(student_width, teacher_width) < 1 or examples < 2:
-            raise ValueError(
-                "Contrast needs features of at least 1 value and at least 2 examples, got student_width="
-                f"{student_width}, teacher_width={teacher_width}, examples={examples}."
-            )
+        check_whole_numbers(student_width=student_width, teacher_width=teacher_width, examples=examples)
+        if examples < 2:
+            raise ValueError("Contrast needs at least 2 examples, got examples=1.")
         self.examples, self.negatives = examples, negatives
         self.temperature, self.momentum, self.other_classes = temperature, momentum, other_classes
         self.student_head = nn.Linear(student_width, width)
@@ -237,8 +236,7 @@ def check_contrast(width: int, negatives: int, temperature: float, momentum: flo
     Raises:
         ValueError: one is out of its range.
     """
-    if min(width, negatives) < 1:
-        raise ValueError(f"width and negatives must be >= 1, got {width} and {negatives}.")
+    check_whole_numbers(width=width, negatives=negatives)
     if not 0.0 < temperature < math.inf:
         raise ValueError(f"temperature must be a finite number > 0, got {temperature}.")
     if not 0.0 <= momentum < 1.0:

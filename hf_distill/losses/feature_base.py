@@ -70,6 +70,13 @@ class FeatureLoss(PairLoss):
         self.check_shapes(student, teacher)
         return at_least_float32(student), at_least_float32(teacher.detach())
 
+    def prepare(self, teacher: Tensor) -> None:
+        """Make what is trained beside the student, where it depends on the teacher's features; by default nothing.
+
+        Args:
+            teacher: The teacher's features of some examples.
+        """
+
     def check_shapes(self, student: Tensor, teacher: Tensor) -> None:
         """Refuse shapes between which this loss is not defined; by default none.
 

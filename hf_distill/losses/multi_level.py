@@ -47,11 +47,13 @@ class MultiLevelLogitLoss(PairLoss):
             is only one class.
 
     Source:
-        Jin, Wang and Lin 2023, "Multi-Level Logit Distillation", CVPR 2023, and the authors' code, which sums over the
-        five temperatures; so their setting for CIFAR-100, 0.1 for the labels and 0.9 for this, is
-        ``Objective(ce=LabelTerm(0.1), kd=LogitTerm(MultiLevelLogitLoss(), weight=4.5))``. They apply it to a weakly
-        and a strongly augmented view of each image; here it sees whatever is in the batch. We leave out their masks of
-        examples and classes, which in their code only halve what they are applied to.
+        Jin, Wang and Lin 2023, "Multi-Level Logit Distillation", CVPR 2023, and the authors' code. That takes a weakly
+        and a strongly augmented view of each image and sums over both and over the five temperatures, with 0.1 for the
+        labels and 0.9 for each part. Its masks of examples and classes do no more than halve what they are applied to:
+        once the soft targets of the weak view, and the pairs, which it takes of the weak view only. So the pairs weigh
+        a third of the soft targets, and per view its setting for CIFAR-100 is ``Objective(ce=LabelTerm(0.1),
+        kd=LogitTerm(MultiLevelLogitLoss(batch_weight=1 / 3, class_weight=1 / 3), weight=3.375))``. Here all views in a
+        batch are treated alike, and there are no masks.
 
     Example:
         >>> import torch
@@ -68,8 +70,8 @@ class MultiLevelLogitLoss(PairLoss):
     ) -> None:
         super().__init__()
         check_weights(batch_weight=batch_weight, class_weight=class_weight)
-        if not temperatures:
-            raise ValueError("temperatures must hold at least one number, such as (4.0,).")
+        if not isinstance(temperatures, Sequence) or not temperatures:
+            raise ValueError(f"temperatures must hold at least one number, as [4.0] does; got {temperatures!r}.")
         self.temperatures = tuple(checked_temperature(temperature) for temperature in temperatures)
         self.batch_weight = batch_weight
         self.class_weight = class_weight

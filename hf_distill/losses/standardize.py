@@ -29,7 +29,7 @@ class StandardizedLogits(PairLoss):
         - output: that of ``loss``, usually ``(B,)`` float32. Gradient flows to ``student`` only.
 
     Raises:
-        ValueError: there are fewer than three classes, or the logits differ in shape.
+        ValueError: ``loss`` is none, there are fewer than three classes, or the logits differ in shape.
 
     Source:
         Sun et al. 2024, arXiv:2403.01427, algorithm 1 and the authors' code (unbiased standard deviation, 1e-7). They
@@ -46,6 +46,9 @@ class StandardizedLogits(PairLoss):
 
     def __init__(self, loss: PairLoss) -> None:
         super().__init__()
+        if isinstance(loss, type) or not callable(loss):
+            name = loss.__name__ if isinstance(loss, type) else repr(loss)
+            raise ValueError(f"StandardizedLogits goes around a loss, such as SoftTargetLoss(4.0); got {name}.")
         self.loss = loss
 
     def forward(

@@ -19,7 +19,7 @@ def target_class(teacher: Tensor, labels: Tensor | None) -> Tensor:
         labels: ``(B,)`` or ``(B, 1)`` whole numbers, ``-100`` where there is no label; ``None`` when there are none.
 
     Raises:
-        ValueError: the labels are not one whole number per example.
+        ValueError: the labels are not one whole number per example, or one is no class.
     """
     decision = teacher.argmax(dim=-1)
     if labels is None:
@@ -32,7 +32,15 @@ def target_class(teacher: Tensor, labels: Tensor | None) -> Tensor:
             "several labels at once have no single true class: use SoftTargetLoss or MultiLabelTargetLoss for them."
         )
     labels = labels.reshape(-1).long()
-    return torch.where(labels == NO_LABEL, decision, labels)
+    target = torch.where(labels == NO_LABEL, decision, labels)
+    # On an accelerator it would have to be waited for; indexing complains there by itself.
+    classes = teacher.shape[-1]
+    if target.device.type == "cpu" and not ((target >= 0) & (target < classes)).all():
+        raise ValueError(
+            f"Labels must be classes from 0 to {classes - 1}, or {NO_LABEL} where there is none; got "
+            f"{labels.min().item()} to {labels.max().item()}."
+        )
+    return target
 
 
 def of_target(values: Tensor, target: Tensor) -> Tensor:

@@ -7,11 +7,14 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parameter import UninitializedParameter
 
-from hf_distill.losses.base import at_least_float32
+from hf_distill.losses.base import at_least_float32, check_whole_numbers
 from hf_distill.losses.feature_base import NO_ENERGY, FeatureLoss, check_same_shape, energy, misfit, relative_to
 
 LEAST_VARIANCE = 1e-5
+START = math.log(math.expm1(1.0 - LEAST_VARIANCE))
+"""What gives a variance of 1."""
 
 
 class VariationalInformationLoss(FeatureLoss):
@@ -34,7 +37,8 @@ class VariationalInformationLoss(FeatureLoss):
     read them afterwards from the terms of ``trainer.distillation_objective``.
 
     Args:
-        channels: The number of the teacher's channels: C of a map, d of tokens or vectors.
+        channels: The number of the teacher's channels: C of a map, d of tokens or vectors. Left out, it is that of the
+            first features that are seen. Layers of different widths need a loss, and so a term, each.
 
     Shape:
         - student, teacher: ``(B, C, H, W)``, ``(B, L, d)`` or ``(B, d)``, both the same, any float dtype; computed in
@@ -44,12 +48,14 @@ class VariationalInformationLoss(FeatureLoss):
           variances.
 
     Raises:
-        ValueError: ``channels`` is not a whole number >= 1, the features differ in shape or have another number of
+        ValueError: ``channels`` is no whole number >= 1, the features differ in shape or have another number of
             channels, or the mask does not fit them.
 
     Source:
         Ahn et al. 2019, arXiv:1904.05835, section 2. The paper has half of it, and features that keep their
-        scale: its weight of 1 is 1/2 of ours. Common code starts at a variance of 5.
+        scale: its weight of 1 for each layer is 1/2 of ours, in a term for each layer. Common code starts at a variance
+        of 5, and the student's features pass three 1x1 convolutions with ReLU between them, where an adapter has one,
+        or none between equal shapes.
 
     Example:
         >>> import torch
@@ -58,24 +64,37 @@ class VariationalInformationLoss(FeatureLoss):
         tensor([0.6400], grad_fn=<AddBackward0>)
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int | None = None) -> None:
         super().__init__()
-        if not (isinstance(channels, int) and channels >= 1):
-            raise ValueError(f"channels, how many the teacher has, must be a whole number >= 1, got {channels}.")
-        start = math.log(math.expm1(1.0 - LEAST_VARIANCE))  # a variance of 1
-        self.raw_variance = nn.Parameter(torch.full((channels,), start))
+        self.channels = channels
+        self.raw_variance: Tensor
+        if channels is None:
+            self.raw_variance = UninitializedParameter()
+        else:
+            check_whole_numbers(channels=channels)
+            self.raw_variance = nn.Parameter(torch.full((channels,), START))
 
     @property
     def variance(self) -> Tensor:
         r"""The variance :math:`\sigma_c^2` of each channel, as a share of the teacher's mean square."""
         return F.softplus(at_least_float32(self.raw_variance)) + LEAST_VARIANCE
 
+    def prepare(self, teacher: Tensor) -> None:
+        if isinstance(self.raw_variance, UninitializedParameter):
+            dtype = at_least_float32(teacher).dtype
+            self.raw_variance.materialize((teacher.shape[_channel_axis(teacher)],), teacher.device, dtype)
+            nn.init.constant_(self.raw_variance, START)
+
     def check_shapes(self, student: Tensor, teacher: Tensor) -> None:
         check_same_shape(student, teacher)
+        self.prepare(teacher)
         channels = len(self.raw_variance)
         if teacher.shape[_channel_axis(teacher)] != channels:
             raise misfit(
-                student, teacher, f"must have {channels} channels", "Pass the teacher's number of channels to the loss."
+                student,
+                teacher,
+                f"must have {channels} channels",
+                "Pass the teacher's number of channels to the loss, and give layers of different widths a term each.",
             )
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -86,7 +105,7 @@ class VariationalInformationLoss(FeatureLoss):
         return error + variance.log().mean()
 
     def extra_repr(self) -> str:
-        return f"channels={len(self.raw_variance)}"
+        return "" if self.channels is None else f"channels={self.channels}"
 
 
 def _channel_axis(features: Tensor) -> int:

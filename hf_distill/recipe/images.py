@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import transformers
 from datasets import Dataset, DatasetDict, Features, Value
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from hf_distill.augmentation import Augmentation, ImageTransform
@@ -82,7 +82,7 @@ def load_images(name: str, validation: bool = True) -> DatasetDict:
     Args:
         name: As there; or a folder with a folder for each class, within folders ``train``, ``validation`` and ``test``
             or without.
-        validation: As there.
+        validation: As there. Where images may be corrupt, hold out later, in :func:`as_image_classification`.
 
     Raises:
         FileNotFoundError: there is no such file, folder or data set.
@@ -102,6 +102,7 @@ def as_image_classification(
     image: str | None = None,
     label: str | None = None,
     skip_corrupt: bool = False,
+    hold_out: bool = False,
 ) -> ImageData:
     """Find images and labels, check both, and decode each image once.
 
@@ -112,6 +113,8 @@ def as_image_classification(
         image: The image column. Found if left out: the only one that holds images.
         label: The label column. Found if left out, as for texts.
         skip_corrupt: Whether rows with an image that cannot be read are left out, rather than an error.
+        hold_out: Whether a tenth of the training images is held out where none are for validation. It is done last, so
+            that messages name the rows as they stand in the files.
 
     Raises:
         KeyError: there is no such column, or none that could be meant; the message names those there are.
@@ -141,7 +144,8 @@ def as_image_classification(
             logger.warning("%d of %d images of %s cannot be read and are left out.", lost, len(rows), split)
         if not len(decoded[split]):
             raise ValueError(f"No image of {split} can be read.")
-    return ImageData(DatasetDict(decoded), classes, (channels, size, size))
+    parts = with_validation("The data set", decoded, hold_out)
+    return ImageData(parts, classes, (channels, size, size))
 
 
 def image_processor(size: int, mean: Sequence[float], std: Sequence[float]) -> Any:
@@ -190,7 +194,11 @@ def _pixels(stored: Mapping[str, Any] | None, size: int, channels: int) -> bytes
     if stored is None or (stored["bytes"] is None and stored["path"] is None):
         raise ValueError("there is none")
     source = stored["path"] if stored["bytes"] is None else io.BytesIO(stored["bytes"])
-    with Image.open(source) as opened:
+    try:
+        opened = Image.open(source)
+    except UnidentifiedImageError as error:  # whose words are an address in memory
+        raise ValueError("it is no image, or one of an unknown format") from error
+    with opened:
         image = ImageOps.exif_transpose(opened)
         if image.mode not in EIGHT_BITS:
             raise ValueError(f"it has more than 8 bits a channel (mode {image.mode}), convert it to 8")

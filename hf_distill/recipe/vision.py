@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from hf_distill.augmentation import Augmentation
+from hf_distill.features import find_module
 from hf_distill.image_check import check_readable
 from hf_distill.image_input import ConvertingCollator, ImageConversion
 from hf_distill.image_processors import find_image_processor, image_conversion, read_processor
@@ -80,7 +81,15 @@ class PreparedImages:
 
 
 def prepare_images(
-    data: ImageData, augmentation: Augmentation, teacher: str, student: str, new: NewModels, views: int | None = None
+    data: ImageData,
+    augmentation: Augmentation,
+    teacher: str,
+    student: str,
+    new: NewModels,
+    views: int | None = None,
+    *,
+    teacher_layers: Collection[str] = (),
+    student_layers: Collection[str] = (),
 ) -> PreparedImages:
     """Images normalised as the student was trained, or by the statistics of the training split where it is new.
 
@@ -92,9 +101,12 @@ def prepare_images(
         student: The same. Of its image processor the normalisation counts; the size is that of the data.
         new: The names of new models.
         views: How many views of each training image there are; a new one in each epoch if left out.
+        teacher_layers: Paths of the teacher's modules that will be looked at.
+        student_layers: Those of the student's.
 
     Raises:
         ValueError: one of the models cannot read its images, or the teacher's processor makes them in unknown ways.
+        KeyError: a model has no module at a path.
     """
     _, height, width = data.shape
     saved = _saved_processor(student, new)
@@ -111,9 +123,9 @@ def prepare_images(
         own = conversion = None
     kind = "grey" if data.shape[0] == 1 else "coloured"
     cure = f"Set --image_size to the size that it was made for, and choose one for {kind} images."
-    _check_reader(student, "--student", new, data.shape, cure)
+    _check_reader(student, "--student", new, data.shape, student_layers, cure)
     cure = f"Save the image processor that it was trained with beside it, and choose one for {kind} images."
-    _check_reader(teacher, "--teacher", new, data.shape, cure, conversion)
+    _check_reader(teacher, "--teacher", new, data.shape, teacher_layers, cure, conversion)
     return PreparedImages(
         train=data.views(data.splits["train"], mean, std, augmentation, views),
         labelled=data.views(data.labelled("train"), mean, std, augmentation, views),
@@ -230,9 +242,15 @@ def _normalization(processor: Any, channels: int) -> tuple[tuple[float, ...], tu
 
 
 def _check_reader(
-    name: str, flag: str, new: NewModels, shape: tuple[int, ...], cure: str, conversion: ImageConversion | None = None
+    name: str,
+    flag: str,
+    new: NewModels,
+    shape: tuple[int, ...],
+    layers: Collection[str],
+    cure: str,
+    conversion: ImageConversion | None = None,
 ) -> None:
-    """Raise, before anything takes long, where a model cannot read its images."""
+    """Raise, before anything takes long, where a model cannot read its images or lacks a module to look at."""
     config = new[name](num_channels=shape[0]) if name in new else AutoConfig.from_pretrained(name.removeprefix(NEW))
     with isolated_randomness():
         model = AutoModelForImageClassification.from_config(config).eval()
@@ -241,3 +259,10 @@ def _check_reader(
         return model(pixel_values=conversion(pixel_values) if conversion else pixel_values)
 
     check_readable(model, shape, f"{flag} {name}", cure, read)
+    for path in sorted(layers):
+        try:
+            find_module(model, path)
+        except KeyError as error:
+            raise KeyError(
+                f"{flag} {name}: {error.args[0]} Choose a --method, or --keep_features, for modules that it has."
+            ) from error

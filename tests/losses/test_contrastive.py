@@ -276,8 +276,10 @@ def test_other_widths_and_tokens_are_refused(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"width": 0}, "width and negatives must be >= 1, got 0 and 5"),
-        ({"negatives": 0}, "width and negatives must be >= 1, got 2 and 0"),
+        ({"width": 0}, "width must be a whole number >= 1, got 0"),
+        ({"width": 2.5}, "width must be a whole number >= 1, got 2.5"),
+        ({"negatives": 0}, "negatives must be a whole number >= 1, got 0"),
+        ({"negatives": 1.5}, "negatives must be a whole number >= 1, got 1.5"),
         ({"temperature": 0.0}, "temperature must be a finite number > 0, got 0.0"),
         ({"temperature": math.nan}, "temperature must be a finite number > 0, got nan"),
         ({"momentum": 1.0}, r"must be in \[0, 1\), got 1.0"),
@@ -289,9 +291,11 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: st
 
 
 def test_sizes_out_of_range_are_refused() -> None:
-    for sizes in ((0, 1, 5), (1, 0, 5), (1, 1, 1)):
-        with pytest.raises(ValueError, match="at least 1 value and at least 2 examples"):
+    for wrong, sizes in (("student_width", (0, 1, 5)), ("teacher_width", (1, 0, 5)), ("examples", (1, 1, 2.5))):
+        with pytest.raises(ValueError, match=f"{wrong} must be a whole number >= 1"):
             ContrastiveLoss(*sizes)
+    with pytest.raises(ValueError, match="at least 2 examples, got examples=1"):
+        ContrastiveLoss(1, 1, 1)
 
 
 def test_it_reads_as_it_was_made() -> None:

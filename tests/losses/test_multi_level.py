@@ -69,5 +69,6 @@ def test_weights_and_temperatures_are_checked():
             MultiLevelLogitLoss(**{name: -1.0})
     with pytest.raises(ValueError, match=r"temperature must be a finite number > 0, got 0\.0"):
         MultiLevelLogitLoss((2.0, 0.0))
-    with pytest.raises(ValueError, match="at least one number"):
-        MultiLevelLogitLoss(())
+    for temperatures in ((), 4.0):
+        with pytest.raises(ValueError, match=r"at least one number, as \[4\.0\] does; got"):
+            MultiLevelLogitLoss(temperatures)

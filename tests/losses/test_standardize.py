@@ -69,6 +69,12 @@ def test_fewer_than_three_classes_are_refused(classes):
         StandardizedLogits(LogitMSELoss())(torch.randn(4, classes), torch.randn(4, classes))
 
 
+@pytest.mark.parametrize(("loss", "name"), [(SoftTargetLoss, "SoftTargetLoss"), (4.0, "4.0"), (None, "None")])
+def test_what_is_no_loss_is_refused(loss, name):
+    with pytest.raises(ValueError, match=f"goes around a loss, such as .*; got {name}"):
+        StandardizedLogits(loss)
+
+
 def test_it_reads_as_one_line():
     loss = StandardizedLogits(SoftTargetLoss(linear(4.0, 2.0)))
     assert repr(loss) == "StandardizedLogits(SoftTargetLoss(temperature=linear(4.0, 2.0)))"

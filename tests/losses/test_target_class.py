@@ -28,6 +28,12 @@ def test_labels_without_one_true_class_are_refused_with_the_cure(labels):
         target_class(TEACHER, labels)
 
 
+@pytest.mark.parametrize("label", [3, -1])
+def test_a_label_that_is_no_class_is_refused(label):
+    with pytest.raises(ValueError, match="classes from 0 to 2, or -100 where there is none; got"):
+        target_class(TEACHER, torch.tensor([label, -100]))
+
+
 def test_the_number_of_labels_must_be_that_of_the_examples():
     with pytest.raises(ValueError, match=r"shape \(2,\); got torch.int64 of shape \(3,\)"):
         target_class(TEACHER, torch.tensor([0, 1, 2]))

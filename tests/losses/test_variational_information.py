@@ -1,5 +1,6 @@
 """Expected values: plain loops in float64 numpy, gradients by central differences of them, or by hand."""
 
+import copy
 import math
 
 import numpy as np
@@ -110,11 +111,24 @@ def test_another_number_of_channels_is_refused(shape):
         VariationalInformationLoss(4)(torch.ones(shape), torch.ones(shape))
 
 
-@pytest.mark.parametrize("channels", [0, -3, 2.5, "64"])
+@pytest.mark.parametrize("channels", [0, -3, 2.5, "64", True])
 def test_channels_must_be_a_whole_number(channels):
-    with pytest.raises(ValueError, match=f"must be a whole number >= 1, got {channels}"):
+    with pytest.raises(ValueError, match=f"channels must be a whole number >= 1, got {channels!r}"):
         VariationalInformationLoss(channels)
 
 
+def test_channels_that_are_left_out_are_the_teachers():
+    student, teacher = STUDENT.double(), TEACHER.double()
+    copied = copy.deepcopy(VariationalInformationLoss())
+    torch.testing.assert_close(copied(student, teacher), VariationalInformationLoss(2).double()(student, teacher))
+    assert copied.raw_variance.requires_grad
+    copied.raw_variance.data.zero_()
+    copied.prepare(teacher)  # what is there stays
+    assert copied.raw_variance.tolist() == [0.0, 0.0]
+    with pytest.raises(ValueError, match=r"must have 2 channels.*layers of different widths a term each"):
+        copied(torch.ones(2, 3), torch.ones(2, 3))
+
+
 def test_it_reads_as_it_was_made():
+    assert repr(VariationalInformationLoss()) == "VariationalInformationLoss()"
     assert repr(VariationalInformationLoss(64)) == "VariationalInformationLoss(channels=64)"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
 import torch
 
-from hf_distill.recipe import hardware, suit_cpu
+from hf_distill.recipe import hardware, hardware_defaults, suit_cpu
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +71,28 @@ def test_padding_is_rounded_up_where_it_pays(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
     assert hardware.padding_multiple() == multiple
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "cpu", "expected"),
+    [
+        (True, False, (True, True), {"use_cpu": False, "bf16": "as CUDA says"}),
+        (False, True, (True, True), {"use_cpu": False, "bf16": False}),
+        (False, False, (True, False), {"use_cpu": True, "bf16": True}),
+        (False, False, (False, True), {"use_cpu": True, "bf16": True}),
+        (False, False, (False, False), {"use_cpu": True, "bf16": False}),
+        (False, False, (None, None), {"use_cpu": True, "bf16": False}),  # a PyTorch that cannot tell
+    ],
+)
+def test_what_the_hardware_computes_in(
+    cuda: bool, mps: bool, cpu: tuple[bool | None, ...], expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: "as CUDA says")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    for name, has in zip(("_is_avx512_bf16_supported", "_is_amx_tile_supported"), cpu, strict=True):
+        if has is None:
+            monkeypatch.delattr(torch.cpu, name, raising=False)
+        else:
+            monkeypatch.setattr(torch.cpu, name, lambda has=has: has, raising=False)
+    assert hardware_defaults() == expected

@@ -93,8 +93,8 @@ def test_grey_images_for_a_model_with_one_channel() -> None:
     ("broken", "message"),
     [
         ({"bytes": png(picture())[:300], "path": None}, "truncated"),
-        ({"bytes": b"no image", "path": None}, "cannot identify image file"),
-        ({"bytes": b"", "path": None}, "cannot identify image file"),
+        ({"bytes": b"no image", "path": None}, "used: it is no image, or one of an unknown format"),
+        ({"bytes": b"", "path": None}, "used: it is no image, or one of an unknown format"),
         ({"bytes": None, "path": "/not/there.png"}, "No such file"),
         (None, "there is none"),
         (Image.fromarray(np.full((4, 4), 1000, dtype=np.uint16)), r"more than 8 bits a channel \(mode I;16\)"),
@@ -105,7 +105,7 @@ def test_an_image_that_cannot_be_used_is_named_or_skipped(
 ) -> None:
     images = [picture(), picture(), broken, picture()]
     place = r"Row 2 of train \(/not/there.png\)" if message == "No such file" else "Row 2 of train"
-    with pytest.raises(ValueError, match=rf"{place} has an image that cannot be used: .*{message}.*--skip_corrupt"):
+    with pytest.raises(ValueError, match=rf"{place} has an image that cannot be .*{message}.*--skip_corrupt"):
         as_image_classification(splits(images), size=32)
     data = as_image_classification(splits(images), size=32, skip_corrupt=True)
     assert data.splits["train"]["labels"][:] == [0, 1, 1]
@@ -117,6 +117,15 @@ def test_an_image_that_cannot_be_used_is_named_or_skipped(
 def test_a_split_of_which_nothing_can_be_read() -> None:
     with pytest.raises(ValueError, match="No image of train can be read"):
         as_image_classification(splits([None, None]), size=32, skip_corrupt=True)
+
+
+def test_a_row_is_named_as_it_stands_in_the_file_also_where_some_are_held_out() -> None:
+    images: list[Any] = [picture() for _ in range(20)]
+    whole = as_image_classification(splits(images), size=32, hold_out=True)
+    assert {split: len(rows) for split, rows in whole.splits.items()} == {"train": 18, "validation": 2}
+    images[7] = {"bytes": b"no image", "path": None}
+    with pytest.raises(ValueError, match="Row 7 of train has"):
+        as_image_classification(splits(images), size=32, hold_out=True)
 
 
 def test_labels_are_checked_as_those_of_texts_are() -> None:

@@ -205,6 +205,15 @@ def test_a_model_that_cannot_read_the_images_is_found_before_any_training(tmp_pa
         prepare_images(images(), Augmentation(), str(tmp_path / "grey"), "small", NEW)
 
 
+def test_a_module_that_a_model_lacks_is_found_before_any_training() -> None:
+    layers = {"student_layers": {"vgg.pooler"}, "teacher_layers": {"vgg.blocks.0"}}
+    prepare_images(images(), Augmentation(), "small", "small", NEW, **layers)
+    for role in ("student", "teacher"):
+        wrong = {**layers, f"{role}_layers": {"vgg.pooler", "vgg.blocks.4"}}
+        with pytest.raises(KeyError, match=rf"--{role} small: There is no module 'vgg\.blocks\.4'; did you mean 'vgg"):
+            prepare_images(images(), Augmentation(), "small", "small", NEW, **wrong)
+
+
 def test_only_training_images_are_augmented_and_only_labelled_ones_are_for_a_control() -> None:
     prepared = prepare_images(images(), Augmentation(padding=2), "small", "small", NEW)
     assert (len(prepared.train), len(prepared.labelled), len(prepared.evaluation["test"])) == (12, 8, 12)

@@ -67,7 +67,6 @@ def test_what_is_in_the_way_of_keeping_answers_is_said(flags: dict[str, Any], cu
 
 @pytest.mark.parametrize("name", ["rand", "trivial"])
 def test_views_by_a_policy_of_kornia_do_not_depend_on_the_batch(name: str) -> None:
-    pytest.importorskip("kornia")
     pixels = np.random.default_rng(0).integers(0, 256, (6, 3, 32, 32), dtype=np.uint8)
     rows = Dataset.from_dict({"pixel_values": [image.tobytes() for image in pixels]})
 
@@ -82,6 +81,21 @@ def test_views_by_a_policy_of_kornia_do_not_depend_on_the_batch(name: str) -> No
     later = views()
     later.set_epoch(1)
     assert any(not torch.equal(row["pixel_values"], one) for row, one in zip(later, one_by_one, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--keep_features", "vgg.pooler"], "needs a fixed number of views of each image: say how many, --views N"),
+        (["--strong_share", "0.5"], "the share of the images that --policy changes: name a policy"),
+    ],
+)
+def test_a_flag_without_the_one_that_it_is_about(
+    flags: list[str], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["cifar10.py", "--preset", "quick", "--output_dir", str(tmp_path), *flags])
+    with pytest.raises(ValueError, match=message):
+        cifar10.main()
 
 
 call = partial(recipe_calls.call, "cifar10.py")
@@ -133,7 +147,7 @@ def words(tmp_path: Path) -> list[str]:
         (["--image_column", "image"], "Did you mean 'img'?"),
         (["--student", "vgg88"], "did you mean vgg8"),
         (["--temperature", "0"], "temperature must be a finite number > 0, got 0.0"),
-        (["--mixup", "-1"], "padding, mixup and cutmix must be >= 0"),
+        (["--mixup", "-1"], "mixup and cutmix must be finite numbers >= 0"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(words: list[str], changed: list[str], message: str) -> None:
@@ -157,10 +171,23 @@ def test_a_teacher_from_other_classes_teaches_a_student(words: list[str], tmp_pa
 
 
 @pytest.mark.slow
-def test_a_method_that_does_not_fit_the_task_says_so_before_any_training(words: list[str], tmp_path: Path) -> None:
-    result = call(*words, "--method", "standardized", timeout=300)
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (["--method", "standardized"], "The term 'kd' does not suit this task. Standardising logits needs at"),
+        (["--method", "hint"], "--student config:{model}: There is no module 'vgg.blocks.2'; did you mean"),
+        (
+            ["--views", "2", "--keep_features", "vgg.poler"],
+            "--teacher {model}: There is no module 'vgg.poler'; did you",
+        ),
+    ],
+)
+def test_what_does_not_fit_task_or_models_says_so_before_any_training(
+    words: list[str], changed: list[str], message: str, tmp_path: Path
+) -> None:
+    result = call(*words, *changed, timeout=300)
     assert result.returncode == 2, result.stderr
-    assert last_line(result).startswith("error: The term 'kd' does not suit this task. Standardising logits needs at")
+    assert last_line(result).startswith(f"error: {message.format(model=tmp_path / 'model')}")
     assert not (tmp_path / "out" / "_teacher").exists()
 
 
@@ -194,6 +221,16 @@ def test_the_quick_preset_from_end_to_end(tmp_path: Path) -> None:
     assert right > 0.6, "the saved processor makes of a picture what the model was trained on"
     folders = {path.name for path in tmp_path.iterdir() if path.is_dir()}
     assert all(name.startswith("_") for name in folders), "what is not the student is not published"
+
+
+@pytest.mark.slow
+def test_methods_of_the_logits_and_of_variances_learn_the_digits(tmp_path: Path) -> None:
+    for method in ("nkd", "wttm", "multi_level", "variational"):
+        folder = tmp_path / method
+        flags = ["--preset", "quick", "--seeds", "0", "--method", method, "--shared_dir", str(tmp_path / "shared")]
+        result = call(*flags, "--output_dir", str(folder), timeout=900)
+        assert result.returncode == 0, result.stderr[-3000:]
+        assert json.loads((folder / "report.json").read_text())["student"]["accuracy"] > 0.9, method
 
 
 @pytest.mark.slow
