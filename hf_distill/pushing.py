@@ -11,21 +11,11 @@ from pathlib import Path
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
 from huggingface_hub.errors import LocalTokenNotFoundError, OfflineModeIsEnabled
 
+from hf_distill.public_files import public_files
 from hf_distill.redaction import HUB_TOKEN
 from hf_distill.serving import PLACEHOLDER
 
 logger = logging.getLogger(__name__)
-
-PUBLIC_FILES = (
-    *("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json"),
-    *("adapter_config.json", "adapter_model*.safetensors"),
-    *("tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
-    *("bpe.codes", "preprocessor_config.json", "processor_config.json", "configuration_*.py", "modeling_*.py"),
-    *("tokenization_*.py", "image_processing_*.py", "processing_*.py"),
-    *("README.md", "LICENSE*", "objective.json", "report.json", "report.html", "*.png"),
-    *("onnx/*.onnx", "onnx/*.onnx.json"),
-)
-"""What may be published. Everything else stays: checkpoints, optimizers, caches, pickled settings, other people's."""
 
 VOCABULARIES = ("tokenizer.json", "vocab.", "merges.txt")
 TEXT_FILES = {".json", ".md", ".html", ".py", ".txt"}
@@ -107,28 +97,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while cause is not None:
         yield cause
         cause = cause.__cause__
-
-
-def public_files(folder: Path) -> list[str]:
-    """The files of a folder that may be published, as paths within it.
-
-    Raises:
-        FileNotFoundError: it holds no model.
-    """
-    found = {path.relative_to(folder).as_posix() for pattern in PUBLIC_FILES for path in folder.glob(pattern)}
-    files = sorted(name for name in found if not Path(name).name.startswith(("_", ".")) and (folder / name).is_file())
-    configured = {"config.json", "adapter_config.json"} & set(files)
-    for wanted, seen in (("config.json", configured), ("model.safetensors", _has_weights(files))):
-        if not seen:
-            raise FileNotFoundError(
-                f"{folder} holds no {wanted}, so there is no model to publish. Name the folder that "
-                "trainer.save_model() wrote."
-            )
-    return files
-
-
-def _has_weights(files: list[str]) -> bool:
-    return any(re.fullmatch(r"(adapter_)?model.*\.safetensors", name) for name in files)
 
 
 def _content(folder: Path, name: str, repo_id: str) -> str | bytes:

@@ -13,7 +13,7 @@ import tiny
 from hub_server import HubServer
 from huggingface_hub import HfApi
 
-from hf_distill.pushing import public_files, push_folder
+from hf_distill.pushing import push_folder
 
 TOKEN = "hf_" + "aB3" * 11 + "x"
 REPO = "tester/student"
@@ -32,7 +32,10 @@ PUBLIC = {
     "onnx/model.onnx.json",
 }
 PRIVATE = ("training_args.bin", "trainer_state.json", "optimizer.pt", "_cache/model.safetensors", "notes.txt", ".env",
-           "checkpoint-3/model.safetensors", "onnx/.model.onnx", "onnx/notes.json", "_model.png")  # fmt: skip
+           "checkpoint-3/model.safetensors", "onnx/.model.onnx", "onnx/notes.json", "_model.png", "photo.png",
+           "me_passport.png", "model_before_fix.safetensors", "model-00001-of-00002.safetensors", "notes.model",
+           "modeling_secret_of_my_firm.py", "tokenizer_notes.json", "vocab.of_my_firm", "onnx/firm.onnx",
+           "LICENSE_of_my_firm", "model.safetensors.index.json")  # fmt: skip
 
 
 @pytest.fixture
@@ -182,16 +185,3 @@ def test_no_byte_that_is_sent_holds_the_token(hub: HubServer, folder: Path) -> N
     push_folder(folder, REPO, api=api(hub))
     assert hub.uploaded
     assert not any(TOKEN.encode() in body for body in hub.uploaded)
-
-
-def test_an_adapter_is_a_model_too(tmp_path: Path) -> None:
-    for name in (
-        "adapter_config.json",
-        "adapter_model.safetensors",
-        "tokenizer.json",
-        "tokenization_mine.py",
-        "mine.py",
-    ):
-        (tmp_path / name).write_text("")
-    wanted = ["adapter_config.json", "adapter_model.safetensors", "tokenization_mine.py", "tokenizer.json"]
-    assert public_files(tmp_path) == wanted
