@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
 from huggingface_hub.errors import LocalTokenNotFoundError, OfflineModeIsEnabled
 
-from hf_distill.public_files import public_files
-from hf_distill.redaction import HUB_TOKEN
+from hf_distill.leaks import SPECIAL_TOKENS, leaks
+from hf_distill.public_files import TOKENIZER_FILES, public_files
 from hf_distill.serving import PLACEHOLDER
 
 logger = logging.getLogger(__name__)
 
-VOCABULARIES = ("tokenizer.json", "vocab.", "merges.txt")
-TEXT_FILES = {".json", ".md", ".html", ".py", ".txt"}
+TEXT_FILES = {".json", ".jinja", ".md", ".html", ".py", ".txt"}
+VOCABULARIES = {*TOKENIZER_FILES} - {*SPECIAL_TOKENS, "chat_template.jinja"}
 LOCAL_MODEL = re.compile(r'model="[^"]*"(.*)  # the folder that holds these files')
 """How a card calls a model that is not on the Hub yet."""
 
@@ -56,7 +57,8 @@ def push_folder(
     """
     root, api = Path(folder), api or HfApi()
     files = public_files(root)
-    contents = [(name, _content(root, name, repo_id)) for name in files]
+    classes = _class_names(root)
+    contents = [(name, _content(root, name, repo_id, classes)) for name in files]
     kept = sorted(path.name for path in root.iterdir() if path.is_file() and path.name not in files)
     if kept:
         logger.info("Not published: %s.", ", ".join(kept))
@@ -99,20 +101,23 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__
 
 
-def _content(folder: Path, name: str, repo_id: str) -> str | bytes:
+def _class_names(folder: Path) -> list[str]:
+    config = folder / "config.json"
+    names = json.loads(config.read_text(encoding="utf-8")).get("id2label") if config.is_file() else None
+    return list((names or {}).values())
+
+
+def _content(folder: Path, name: str, repo_id: str, class_names: Sequence[str]) -> str | bytes:
     """What to send: the path of the file, or its text where that is changed.
 
     Raises:
         ValueError: the text says what must not be published.
     """
     path = folder / name
-    if path.suffix not in TEXT_FILES or name.startswith(VOCABULARIES):
+    if path.suffix not in TEXT_FILES or name in VOCABULARIES:
         return str(path)
     text = path.read_text(encoding="utf-8")
-    secrets = {"a token": HUB_TOKEN.search(text) is not None}
-    for place in (f"{Path.home()}/", f"{folder.resolve().parent}/"):
-        secrets[f"the local path {place}"] = len(place) > 2 and place in text
-    if told := [what for what, there in secrets.items() if there]:
+    if told := leaks(text, name, [Path.home(), folder.resolve().parent], class_names):
         raise ValueError(f"{path} names {' and '.join(told)}, so nothing was sent. Take it out and push again.")
     if name == "README.md":
         named = LOCAL_MODEL.sub(lambda match: f'model="{repo_id}"{match[1]}', text)
