@@ -62,17 +62,35 @@ def push_folder(
     kept = sorted(path.name for path in root.iterdir() if path.is_file() and path.name not in files)
     if kept:
         logger.info("Not published: %s.", ", ".join(kept))
+    make_repo(repo_id, root, private=private, api=api)
     with hub_errors_explained(repo_id, root):
-        api.create_repo(repo_id, private=private or None, exist_ok=True)  # None: as the owner has it by default
+        if revision is not None:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        operations = [CommitOperationAdd(name, content) for name, content in contents]
+        return api.create_commit(repo_id, operations, commit_message=commit_message, revision=revision)
+
+
+def make_repo(repo_id: str, folder: str | Path, *, private: bool = False, api: HfApi | None = None) -> str:
+    """Make a repository, or find it, with the errors of :func:`push_folder`.
+
+    Args:
+        repo_id: ``owner/name``, or a name alone for one of the token's owner.
+        folder: What is to be pushed.
+        private: Make a private repository. One that exists must be private already.
+        api: As in :func:`push_folder`.
+
+    Returns:
+        ``owner/name``.
+    """
+    api = api or HfApi()
+    with hub_errors_explained(repo_id, folder):
+        repo_id = api.create_repo(repo_id, private=private or None, exist_ok=True).repo_id  # None: the owner's default
         if private and not api.repo_info(repo_id).private:
             raise ValueError(
                 f"{repo_id} exists and is public, so nothing was sent. Make it private in its settings on the Hub, or "
                 "choose another name."
             )
-        if revision is not None:
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
-        operations = [CommitOperationAdd(name, content) for name, content in contents]
-        return api.create_commit(repo_id, operations, commit_message=commit_message, revision=revision)
+    return repo_id
 
 
 @contextmanager

@@ -185,23 +185,32 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize("pushes", ["true", "false"])
+@pytest.mark.parametrize("pushes", ["true", "false", "refused"])
 @pytest.mark.parametrize("recipe", STEPS)
-def test_a_recipe_pushes_where_its_flag_says_so(
-    recipe: str, pushes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_recipe_pushes_where_its_flag_says_so_and_asks_the_hub_before_it_trains(
+    recipe: str, pushes: str, hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "recipes"))
     module = importlib.import_module(recipe)
     for step in STEPS[recipe]:
         monkeypatch.setattr(module, step, mock.MagicMock())
     monkeypatch.setattr(module, "fine_tuned_teacher", lambda *_: (None, None), raising=False)
-    monkeypatch.setattr(module, "train_with_controls", lambda *_, **__: ([], []))
-    reported = mock.MagicMock(return_value=None)
+    trained, reported = mock.MagicMock(return_value=([], [])), mock.MagicMock(return_value=None)
+    monkeypatch.setattr(module, "train_with_controls", trained)
     monkeypatch.setattr(module, "report_results", reported)
-    words = ["--preset", "quick", "--output_dir", str(tmp_path), "--push_to_hub", pushes]
+    words = ["--preset", "quick", "--output_dir", str(tmp_path / "student"), "--hub_token", TOKEN]
+    words += ["--push_to_hub", str(pushes != "false")]
     monkeypatch.setattr(sys, "argv", [f"{recipe}.py", *words])
+    if pushes == "refused":
+        hub.fail(401)
+        with pytest.raises(PermissionError, match=r"does not accept the token \(401\)"):
+            module.main()
+        assert not list(tmp_path.iterdir())
+        return
     module.main()
+    assert trained.called
     assert reported.call_args.kwargs["push"] is (pushes == "true")
+    assert set(hub.repos) == ({REPO} if pushes == "true" else set())
 
 
 @pytest.mark.parametrize(
