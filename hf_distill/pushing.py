@@ -14,14 +14,20 @@ from huggingface_hub.errors import LocalTokenNotFoundError, OfflineModeIsEnabled
 
 from hf_distill.leaks import SPECIAL_TOKENS, leaks
 from hf_distill.public_files import TOKENIZER_FILES, public_files
-from hf_distill.serving import PLACEHOLDER
 
 logger = logging.getLogger(__name__)
 
 TEXT_FILES = {".json", ".jinja", ".md", ".html", ".py", ".txt"}
 VOCABULARIES = {*TOKENIZER_FILES} - {*SPECIAL_TOKENS, "chat_template.jinja"}
-LOCAL_MODEL = re.compile(r'model="[^"]*"(.*)  # the folder that holds these files')
-"""How a card calls a model that is not on the Hub yet."""
+REPOSITORY = re.compile(
+    r"""(?mx)
+    (?P<pipeline> ^classifier\ =\ pipeline\("[\w-]+",\ model=)"[^"]*"(?P<code>[^\n]*?)
+        (?:\ \ \#\ the\ folder\ that\ holds\ these\ files)?$
+    | (?P<endpoint> ^name,\ repo\ =\ "[\w-]*",\ )"[^"]*"$
+    | (?P<server> --model-id\ )\S+
+    """
+)
+"""Where a card names its repository, or a model that is not on the Hub yet; the template is that of the card."""
 
 
 def push_folder(
@@ -138,9 +144,24 @@ def _content(folder: Path, name: str, repo_id: str, class_names: Sequence[str]) 
     if told := leaks(text, name, [Path.home(), folder.resolve().parent], class_names):
         raise ValueError(f"{path} names {' and '.join(told)}, so nothing was sent. Take it out and push again.")
     if name == "README.md":
-        named = LOCAL_MODEL.sub(lambda match: f'model="{repo_id}"{match[1]}', text)
-        return PLACEHOLDER.sub(repo_id, named).encode()
+        return addressed(text, repo_id).encode()
     return str(path)
+
+
+def addressed(card: str, repo_id: str) -> str:
+    """A card whose examples of use lead to this repository, whichever they led to before.
+
+    Example:
+        >>> addressed('classifier = pipeline("text-classification", model="student")', "anna/student")
+        'classifier = pipeline("text-classification", model="anna/student")'
+    """
+
+    def line(match: re.Match[str]) -> str:
+        if match["server"]:
+            return f"{match['server']}{repo_id}"
+        return f'{match["pipeline"] or match["endpoint"]}"{repo_id}"{match["code"] or ""}'
+
+    return REPOSITORY.sub(line, card)
 
 
 def _explained(error: BaseException, repo_id: str, folder: str | Path) -> OSError | None:

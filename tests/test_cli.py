@@ -183,8 +183,9 @@ def test_push_passes_on_what_was_asked(
     asked: dict[str, Any] = {}
 
     class Hub:
-        def create_repo(self, repo: str, **settings: Any) -> None:
+        def create_repo(self, repo: str, **settings: Any) -> Any:
             asked["create"] = (repo, settings)
+            return SimpleNamespace(repo_id=repo)
 
         def repo_info(self, repo: str) -> Any:
             return SimpleNamespace(private=True)

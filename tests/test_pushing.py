@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -13,7 +14,8 @@ import tiny
 from hub_server import HubServer
 from huggingface_hub import HfApi
 
-from hf_distill.pushing import push_folder
+from hf_distill.model_card import CardFacts, write_card
+from hf_distill.pushing import addressed, push_folder
 
 TOKEN = "hf_" + "aB3" * 11 + "x"
 REPO = "tester/student"
@@ -85,6 +87,17 @@ def test_the_card_leads_to_the_repository(hub: HubServer, folder: Path) -> None:
         "docker run server --model-id tester/student\n"
     )
     assert (folder / "README.md").read_text() == CARD
+
+
+@pytest.mark.parametrize("brings_code", [False, True])
+@pytest.mark.parametrize("before", [None, "firm/of-before"])
+def test_the_card_as_it_is_written_leads_to_another_repository(before: str | None, brings_code: bool) -> None:
+    facts = CardFacts("student", "text-classification", before, architecture="bert", brings_code=brings_code)
+    card = addressed(write_card(facts).text, REPO)
+    assert card == write_card(replace(facts, repo_id=REPO)).text
+    assert card.count(REPO) == (2 if brings_code else 3)
+    mine = 'pipeline("text-classification", model="firm/teacher")\nclassifier = make(model="x")\nname, repo = 1, 2\n'
+    assert addressed(mine, REPO) == mine
 
 
 def test_a_private_repository(hub: HubServer, folder: Path) -> None:
