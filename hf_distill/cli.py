@@ -28,6 +28,7 @@ from hf_distill.deployment import deployment, deployment_rows, joined
 from hf_distill.deployment_table import deployment_lines
 from hf_distill.export import OnnxExport, export_folder, export_onnx
 from hf_distill.inputs import Inputs, existing, find_images, read_evaluation, read_texts
+from hf_distill.labels import class_order
 from hf_distill.model_card import with_deployment, with_onnx_route
 from hf_distill.onnx_classifier import ONNX_FILES
 from hf_distill.predictor import Answer, Predictor
@@ -176,11 +177,9 @@ def parser() -> argparse.ArgumentParser:
 def _report(chosen: argparse.Namespace) -> None:
     folder = existing(Path(chosen.folder))
     try:
-        report = DistillationReport.load(folder)
+        report = _saved_report(folder)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{folder} holds no report.json. The recipes write it at their end.") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"The report.json of {folder} is no JSON ({error}). Is it complete?") from error
     if chosen.html is None:
         print(report.to_table())
         return
@@ -209,7 +208,7 @@ def _export(chosen: argparse.Namespace) -> None:
     rows = predictor.rows(data.values, data.labels)
     if chosen.teacher is not None and (chosen.data is None or chosen.output is not None):
         raise ValueError("--teacher is measured on the same inputs, for the report: give --data PATH, and no --output.")
-    teacher = None if chosen.teacher is None else _loaded(_model_folder(chosen.teacher), None, None)
+    teacher = None if chosen.teacher is None else _teacher(chosen.teacher, predictor)
     settings: dict[str, Any] = {
         **{"examples": rows, "data_collator": predictor.collate, "int8": chosen.int8},
         **{"tolerance": chosen.tolerance, "bound": chosen.bound},
@@ -234,6 +233,16 @@ def _export(chosen: argparse.Namespace) -> None:
         _write_down(folder, section)
 
 
+def _teacher(name: str, student: Predictor) -> Predictor:
+    """The teacher, once it is clear that it can be measured on the student's inputs."""
+    teacher = _loaded(_model_folder(name), None, None)
+    if teacher.reads_text != student.reads_text:
+        kinds = ("texts", "images") if teacher.reads_text else ("images", "texts")
+        raise ValueError(f"--teacher {name} classifies {kinds[0]}, and the student {kinds[1]}: name another one.")
+    class_order(student.classes, teacher.classes)
+    return teacher
+
+
 def _show_export(found: OnnxExport) -> None:
     lines = {
         "size, MB": f"{found.size_mb:.1f} (PyTorch {found.pytorch_size_mb:.1f})",
@@ -248,8 +257,8 @@ def _show_export(found: OnnxExport) -> None:
 def _write_down(folder: Path, section: dict[str, Any]) -> None:
     """Put what was measured into the report and the card of a folder, where it has them."""
     try:
-        report = DistillationReport.load(folder)
-    except (FileNotFoundError, ValueError):
+        report = _saved_report(folder)
+    except FileNotFoundError:
         return
     section = joined(report.deployment, section)
     replace(report, deployment=section).save(folder)
@@ -309,6 +318,13 @@ def _model_folder(name: str) -> Path:
         near = f" There are models in it: {', '.join(models[:6])}." if models else ""
         raise FileNotFoundError(f"{name} holds no model: it has no config.json.{near}")
     return folder
+
+
+def _saved_report(folder: Path) -> DistillationReport:
+    try:
+        return DistillationReport.load(folder)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"The report.json of {folder} is no JSON ({error}). Is it complete?") from error
 
 
 def _loaded(folder: Path, onnx: Path | None, device: str | None) -> Predictor:

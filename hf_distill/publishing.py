@@ -22,7 +22,8 @@ from transformers.utils import PushInProgress
 from hf_distill.card_facts import facts_of
 from hf_distill.model_card import write_card
 from hf_distill.objective import Objective
-from hf_distill.pushing import hub_errors_explained, public_files, push_folder
+from hf_distill.public_files import public_files
+from hf_distill.pushing import hub_errors_explained, push_folder
 from hf_distill.teachers import Teacher
 
 logger = logging.getLogger(__name__)

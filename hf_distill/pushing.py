@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
 from huggingface_hub.errors import LocalTokenNotFoundError, OfflineModeIsEnabled
 
-from hf_distill.redaction import HUB_TOKEN
-from hf_distill.serving import PLACEHOLDER
+from hf_distill.leaks import SPECIAL_TOKENS, leaks
+from hf_distill.public_files import TOKENIZER_FILES, public_files
 
 logger = logging.getLogger(__name__)
 
-PUBLIC_FILES = (
-    *("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json"),
-    *("adapter_config.json", "adapter_model*.safetensors"),
-    *("tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
-    *("bpe.codes", "preprocessor_config.json", "processor_config.json", "configuration_*.py", "modeling_*.py"),
-    *("tokenization_*.py", "image_processing_*.py", "processing_*.py"),
-    *("README.md", "LICENSE*", "objective.json", "report.json", "report.html", "*.png"),
-    *("onnx/*.onnx", "onnx/*.onnx.json"),
+TEXT_FILES = {".json", ".jinja", ".md", ".html", ".py", ".txt"}
+VOCABULARIES = {*TOKENIZER_FILES} - {*SPECIAL_TOKENS, "chat_template.jinja"}
+REPOSITORY = re.compile(
+    r"""(?mx)
+    (?P<pipeline> ^classifier\ =\ pipeline\("[\w-]+",\ model=)"[^"]*"(?P<code>[^\n]*?)
+        (?:\ \ \#\ the\ folder\ that\ holds\ these\ files)?$
+    | (?P<endpoint> ^name,\ repo\ =\ "[\w-]*",\ )"[^"]*"$
+    | (?P<server> --model-id\ )\S+
+    """
 )
-"""What may be published. Everything else stays: checkpoints, optimizers, caches, pickled settings, other people's."""
-
-VOCABULARIES = ("tokenizer.json", "vocab.", "merges.txt")
-TEXT_FILES = {".json", ".md", ".html", ".py", ".txt"}
-LOCAL_MODEL = re.compile(r'model="[^"]*"(.*)  # the folder that holds these files')
-"""How a card calls a model that is not on the Hub yet."""
+"""Where a card names its repository, or a model that is not on the Hub yet; the template is that of the card."""
 
 
 def push_folder(
@@ -66,21 +63,40 @@ def push_folder(
     """
     root, api = Path(folder), api or HfApi()
     files = public_files(root)
-    contents = [(name, _content(root, name, repo_id)) for name in files]
+    classes = _class_names(root)
+    contents = [(name, _content(root, name, repo_id, classes)) for name in files]
     kept = sorted(path.name for path in root.iterdir() if path.is_file() and path.name not in files)
     if kept:
         logger.info("Not published: %s.", ", ".join(kept))
+    make_repo(repo_id, root, private=private, api=api)
     with hub_errors_explained(repo_id, root):
-        api.create_repo(repo_id, private=private or None, exist_ok=True)  # None: as the owner has it by default
+        if revision is not None:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        operations = [CommitOperationAdd(name, content) for name, content in contents]
+        return api.create_commit(repo_id, operations, commit_message=commit_message, revision=revision)
+
+
+def make_repo(repo_id: str, folder: str | Path, *, private: bool = False, api: HfApi | None = None) -> str:
+    """Make a repository, or find it, with the errors of :func:`push_folder`.
+
+    Args:
+        repo_id: ``owner/name``, or a name alone for one of the token's owner.
+        folder: What is to be pushed.
+        private: Make a private repository. One that exists must be private already.
+        api: As in :func:`push_folder`.
+
+    Returns:
+        ``owner/name``.
+    """
+    api = api or HfApi()
+    with hub_errors_explained(repo_id, folder):
+        repo_id = api.create_repo(repo_id, private=private or None, exist_ok=True).repo_id  # None: the owner's default
         if private and not api.repo_info(repo_id).private:
             raise ValueError(
                 f"{repo_id} exists and is public, so nothing was sent. Make it private in its settings on the Hub, or "
                 "choose another name."
             )
-        if revision is not None:
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
-        operations = [CommitOperationAdd(name, content) for name, content in contents]
-        return api.create_commit(repo_id, operations, commit_message=commit_message, revision=revision)
+    return repo_id
 
 
 @contextmanager
@@ -109,47 +125,43 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__
 
 
-def public_files(folder: Path) -> list[str]:
-    """The files of a folder that may be published, as paths within it.
-
-    Raises:
-        FileNotFoundError: it holds no model.
-    """
-    found = {path.relative_to(folder).as_posix() for pattern in PUBLIC_FILES for path in folder.glob(pattern)}
-    files = sorted(name for name in found if not Path(name).name.startswith(("_", ".")) and (folder / name).is_file())
-    configured = {"config.json", "adapter_config.json"} & set(files)
-    for wanted, seen in (("config.json", configured), ("model.safetensors", _has_weights(files))):
-        if not seen:
-            raise FileNotFoundError(
-                f"{folder} holds no {wanted}, so there is no model to publish. Name the folder that "
-                "trainer.save_model() wrote."
-            )
-    return files
+def _class_names(folder: Path) -> list[str]:
+    config = folder / "config.json"
+    names = json.loads(config.read_text(encoding="utf-8")).get("id2label") if config.is_file() else None
+    return list((names or {}).values())
 
 
-def _has_weights(files: list[str]) -> bool:
-    return any(re.fullmatch(r"(adapter_)?model.*\.safetensors", name) for name in files)
-
-
-def _content(folder: Path, name: str, repo_id: str) -> str | bytes:
+def _content(folder: Path, name: str, repo_id: str, class_names: Sequence[str]) -> str | bytes:
     """What to send: the path of the file, or its text where that is changed.
 
     Raises:
         ValueError: the text says what must not be published.
     """
     path = folder / name
-    if path.suffix not in TEXT_FILES or name.startswith(VOCABULARIES):
+    if path.suffix not in TEXT_FILES or name in VOCABULARIES:
         return str(path)
     text = path.read_text(encoding="utf-8")
-    secrets = {"a token": HUB_TOKEN.search(text) is not None}
-    for place in (f"{Path.home()}/", f"{folder.resolve().parent}/"):
-        secrets[f"the local path {place}"] = len(place) > 2 and place in text
-    if told := [what for what, there in secrets.items() if there]:
+    if told := leaks(text, name, [Path.home(), folder.resolve().parent], class_names):
         raise ValueError(f"{path} names {' and '.join(told)}, so nothing was sent. Take it out and push again.")
     if name == "README.md":
-        named = LOCAL_MODEL.sub(lambda match: f'model="{repo_id}"{match[1]}', text)
-        return PLACEHOLDER.sub(repo_id, named).encode()
+        return addressed(text, repo_id).encode()
     return str(path)
+
+
+def addressed(card: str, repo_id: str) -> str:
+    """A card whose examples of use lead to this repository, whichever they led to before.
+
+    Example:
+        >>> addressed('classifier = pipeline("text-classification", model="student")', "anna/student")
+        'classifier = pipeline("text-classification", model="anna/student")'
+    """
+
+    def line(match: re.Match[str]) -> str:
+        if match["server"]:
+            return f"{match['server']}{repo_id}"
+        return f'{match["pipeline"] or match["endpoint"]}"{repo_id}"{match["code"] or ""}'
+
+    return REPOSITORY.sub(line, card)
 
 
 def _explained(error: BaseException, repo_id: str, folder: str | Path) -> OSError | None:

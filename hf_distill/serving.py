@@ -11,9 +11,6 @@ TEI_ARCHITECTURES = ("bert", "camembert", "roberta", "xlm-roberta")
 """The ``model_type`` of the text classifiers that text-embeddings-inference serves on any device, by its source
 (``backends/candle/src/models/bert.rs``); DistilBERT, for one, it serves for embeddings only."""
 
-PLACEHOLDER = re.compile(r"\byour-name/[\w.-]+")
-"""How a card calls a repository that is not there yet."""
-
 
 def onnx_file(folder: str | Path) -> str | None:
     """The ONNX file that a card shows, within the folder; ``None`` where there is none."""

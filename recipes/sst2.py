@@ -32,6 +32,7 @@ from hf_distill.recipe import (
     asked_once,
     check_export,
     check_names,
+    check_push,
     fine_tuned_teacher,
     grouping_by_length,
     hardware_defaults,
@@ -187,6 +188,7 @@ def main() -> None:
     recipe, args = parse([RecipeArguments, DistillationTrainingArguments], PRESETS, description=__doc__)
     output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
     check_export(recipe.export)
+    check_push(args)
     shared = Path(recipe.shared_dir or output)
     args, objective = with_target(args, recipe.target)
     name = recipe.dataset or "film reviews from a grammar"

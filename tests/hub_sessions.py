@@ -5,6 +5,7 @@ The server runs in the same process, so that it can fail at a chosen moment. Res
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -23,7 +24,7 @@ TEXTS = ["w5 w6 w7", "w8 w9"]
 
 
 def push(folder: Path) -> dict[str, Any]:
-    """Train a step, then push: while the Hub fails in several ways, and when it works again."""
+    """Train a step, then push: while the Hub fails in several ways, when it works again, and other weights to v2."""
     with HubServer(TOKEN) as hub:
         prepare(hub, folder)
         trainer, log = trained(folder), Log()
@@ -46,15 +47,18 @@ def push(folder: Path) -> dict[str, Any]:
             if name == "refused":
                 hub.start()
         attempts["works again"] = attempt(trainer, log)
+        result = {"attempts": attempts, "logits": logits(trainer.model, trainer.processing_class)}
+        result["digests"] = {name: digests(output)[name] for name in hub.repos[REPO]}
+        trainer.model.classifier.weight.data.mul_(-3)
+        trainer.push_to_hub(revision="v2")
         hub.save(folder / "hub")
         (folder / "uploaded.bin").write_bytes(b"\n".join(hub.uploaded))
-    return {"attempts": attempts, "logits": logits(trainer.model, trainer.processing_class)}
+    return {**result, "logits of v2": logits(trainer.model, trainer.processing_class)}
 
 
 def pull(folder: Path) -> dict[str, Any]:
     """Load from the Hub what ``push`` left there, in a private repository that has another branch, too."""
-    repo = HubServer.saved(folder / "hub", REPO)
-    with HubServer(TOKEN, {REPO: repo, f"{REPO}@v2": {**repo, "README.md": b"# older\n"}}) as hub:
+    with HubServer(TOKEN, {repo: HubServer.saved(folder / "hub", repo) for repo in (REPO, f"{REPO}@v2")}) as hub:
         hub.private.add(REPO)
         prepare(hub, folder)
         from huggingface_hub import snapshot_download
@@ -67,11 +71,12 @@ def pull(folder: Path) -> dict[str, Any]:
             refused = str(error)
         os.environ["HF_TOKEN"] = TOKEN
         model, tokenizer = AutoModelForSequenceClassification.from_pretrained(REPO), AutoTokenizer.from_pretrained(REPO)
+        branch = AutoModelForSequenceClassification.from_pretrained(REPO, revision="v2")
         return {
             "logits": logits(model, tokenizer),
             "answers": pipeline("text-classification", model=REPO)(TEXTS),
-            "snapshot": {path.name: path.stat().st_size for path in Path(snapshot_download(REPO)).iterdir()},
-            "of_a_branch": (Path(snapshot_download(REPO, revision="v2")) / "README.md").read_text(),
+            "digests": digests(Path(snapshot_download(REPO))),
+            "logits of v2": logits(branch, AutoTokenizer.from_pretrained(REPO, revision="v2")),
             "without_a_token": refused,
         }
 
@@ -169,6 +174,12 @@ def attempt(trainer: Any, log: Log) -> dict[str, Any]:
         except Exception as raised:  # any error: the test looks at its type and text
             error = f"{type(raised).__name__}: {raised}"
     return {"error": error, "seconds": time.monotonic() - start + sum(waits), "log": list(log.messages)}
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """A hash of each file."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def names(folder: Path) -> list[str]:

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,11 @@ from typing import Any
 import exported
 import numpy as np
 import pytest
+import tiny
 from datasets import Dataset
+from PIL import Image
+from transformers import ViTImageProcessorPil, pipeline
+from transformers.utils.logging import tqdm
 
 from hf_distill import cli, export
 from hf_distill.deployment_table import deployment_lines
@@ -35,11 +40,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image classifier, with pictures of several shapes below it."""
+    root: Path = tmp_path_factory.mktemp("images") / "vgg"
+    tiny.vgg().save_pretrained(root)
+    ViTImageProcessorPil(size={"height": 8, "width": 8}).save_pretrained(root)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 9, 7, 3), dtype=np.uint8)
+    for image, name in zip(pixels, ("b.png", "a.png", "deep/c.JPG"), strict=True):
+        (root / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(root / "photos" / name, "png")
+    return root
+
+
 @pytest.fixture(autouse=True)
 def export_from_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model was exported already; doing it again would take long."""
+    """The model was exported already; doing it again would take long. No clocks."""
     source = exported.bert().path
     monkeypatch.setattr(export, "_write", lambda model, batch, path: shutil.copy(source, path))
+    monkeypatch.setattr("hf_distill.evaluation.speed._timed", lambda *_, **__: [1.0])
 
 
 class Run:
@@ -80,6 +99,32 @@ def test_predict_a_file_into_a_file(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.jsonl"]
 
 
+def test_predict_images_from_files_and_folders(capsys: pytest.CaptureFixture[str], images: Path) -> None:
+    photos = [str(images / "photos" / name) for name in ("b.png", "a.png", "deep/c.JPG")]
+    run = Run(capsys, "predict", images, "--image", photos[0], images / "photos")
+    assert run.code == 0, run.err
+    head, *rows = csv.reader(io.StringIO(run.out), delimiter="\t")
+    assert head == ["label", "score", "image"]
+    asked = [photos[0], photos[1], photos[0], photos[2]]  # the file as it is given, then the folder's, sorted
+    expected = [pipeline("image-classification", model=str(images), device="cpu")(path)[0] for path in asked]
+    assert rows == [
+        [answer["label"], f"{answer['score']:.4f}", path] for answer, path in zip(expected, asked, strict=True)
+    ]
+
+
+def test_many_images_show_a_bar(
+    capsys: pytest.CaptureFixture[str], images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits two seconds; not here."""
+    module = sys.modules["hf_distill.evaluation.prediction"]
+    monkeypatch.setattr(module, "tqdm", lambda **settings: tqdm(**{**settings, "delay": 0.0, "mininterval": 0.0}))
+    photos = [images / "photos" / "a.png"] * 40
+    run = Run(capsys, "predict", images, "--image", *photos, "--batch-size", "20")
+    assert (run.code, run.out.count("\n")) == (0, 41)
+    assert "Predicting:  50%|" in run.err
+    assert "20/40" in run.err
+
+
 def test_export_with_data_says_what_was_found(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
     """The labels are the model's own decisions but for one of the four."""
     texts = [*TEXTS, "w20 w21"]
@@ -113,6 +158,32 @@ def test_export_measures_a_teacher_beside_the_student(
     assert [path.name for path in student.glob("_teacher*")] == []
     refused = Run(capsys, "export", student, "--teacher", folder)
     assert (refused.code, "give --data PATH" in refused.err) == (1, True)
+
+
+def test_a_teacher_that_cannot_be_compared_is_refused_before_anything_is_exported(
+    capsys: pytest.CaptureFixture[str], folder: Path, images: Path, tmp_path: Path
+) -> None:
+    for name in ("student", "other"):
+        shutil.copytree(folder, tmp_path / name, ignore=shutil.ignore_patterns("onnx"))
+    config = tmp_path / "other" / "config.json"
+    config.write_text(config.read_text().replace('"bad"', '"cat"'))
+    Dataset.from_dict({"text": TEXTS, "label": ["bad"] * 3}).to_parquet(str(tmp_path / "data.parquet"))
+    for teacher, says in ((tmp_path / "other", "not the same classes"), (images, "images, and the student texts")):
+        run = Run(capsys, "export", tmp_path / "student", "--data", tmp_path / "data.parquet", "--teacher", teacher)
+        assert (run.code, run.out) == (1, "")
+        assert says in run.err
+    assert not (tmp_path / "student" / "onnx").exists()
+
+
+def test_a_report_that_cannot_take_what_was_measured_is_named(
+    capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
+) -> None:
+    student = Path(shutil.copytree(folder, tmp_path / "student"))
+    (student / "report.json").write_text('{"teacher": ')
+    Dataset.from_dict({"text": TEXTS, "label": ["bad"] * 3}).to_parquet(str(tmp_path / "data.parquet"))
+    run = Run(capsys, "export", student, "--data", tmp_path / "data.parquet")
+    assert (run.code, f"The report.json of {student} is no JSON" in run.err) == (1, True)
+    assert "ONNX" in run.out, "the table is not lost"
 
 
 @pytest.mark.parametrize("int8", [False, True])
@@ -183,8 +254,9 @@ def test_push_passes_on_what_was_asked(
     asked: dict[str, Any] = {}
 
     class Hub:
-        def create_repo(self, repo: str, **settings: Any) -> None:
+        def create_repo(self, repo: str, **settings: Any) -> Any:
             asked["create"] = (repo, settings)
+            return SimpleNamespace(repo_id=repo)
 
         def repo_info(self, repo: str) -> Any:
             return SimpleNamespace(private=True)
@@ -209,7 +281,14 @@ def test_push_passes_on_what_was_asked(
 MISTAKES = {
     "no folder": (["predict", "{folder}x", "--text", "a"], r"There is no file or folder .*studentx; near it is"),
     "parent folder": (["predict", "{folder}/..", "--text", "a"], r"no config\.json\. There are models in it: student"),
-    "images to a text model": (["predict", "{folder}", "--image", "{folder}"], "holds no image"),
+    "no image in a folder": (["predict", "{folder}", "--image", "{folder}"], "holds no image"),
+    "images to a text model": (
+        ["predict", "{folder}", "--image", "{images}/photos/a.png"],
+        "student classifies texts: give it some with --text or --file",
+    ),
+    "texts to an image model": (
+        ["predict", "{images}", "--text", "a"], "vgg classifies images: give it some with --image"
+    ),
     "no report": (["report", "{folder}"], "holds no report.json"),
     "no ONNX yet": (["predict", "{folder}", "--text", "a", "--onnx", "no.onnx"], "Make one with `hf-distill export"),
     "no folder to write to": (
@@ -222,9 +301,9 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str], folder: Path, name: str) -> None:
+def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str], folder: Path, images: Path, name: str) -> None:
     arguments, says = MISTAKES[name]
-    run = Run(capsys, *(part.format(folder=folder) for part in arguments))
+    run = Run(capsys, *(part.format(folder=folder, images=images) for part in arguments))
     assert (run.code, run.out) == (1, "")
     [line] = [line for line in run.err.splitlines() if not line.startswith("Checked on")]
     assert line.startswith("error: ")

@@ -11,9 +11,12 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import hub_images
 import hub_sessions
+import numpy as np
 import pytest
 from hub_server import HubServer
 from hub_sessions import REPO, TOKEN
@@ -32,10 +35,10 @@ STUDENT_FILES = {
 }
 
 
-def run(function: str, folder: Path) -> dict[str, Any]:
+def run(function: str, folder: Path, sessions: ModuleType = hub_sessions) -> dict[str, Any]:
     """One of the sessions, in a fresh process."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(Path(hub_sessions.__file__)), function, str(folder)]
+    command = [sys.executable, str(Path(str(sessions.__file__))), function, str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-4000:]
     result: dict[str, Any] = json.loads((folder / f"{function}.json").read_text())
@@ -109,8 +112,9 @@ def test_a_fresh_process_loads_the_same_student(pushed: dict[str, Any], repo: di
     assert pulled["logits"] == pushed["logits"]
     expected = ["LABEL_0" if first > second else "LABEL_1" for first, second in pushed["logits"]]
     assert [answer["label"] for answer in pulled["answers"]] == expected
-    assert pulled["snapshot"] == {name: len(content) for name, content in repo.items()}
-    assert pulled["of_a_branch"] == "# older\n"
+    assert pulled["digests"] == pushed["digests"]
+    assert pulled["digests"].keys() == repo.keys()
+    assert pulled["logits of v2"] == pushed["logits of v2"] != pushed["logits"]
     assert "tester/student is not a local folder" in pulled["without_a_token"]
 
 
@@ -147,3 +151,22 @@ def test_a_hub_that_fails_says_so_in_reasonable_time(
 def test_the_next_push_finishes_the_job(pushed: dict[str, Any]) -> None:
     assert pushed["attempts"]["works again"]["error"] is None
     assert pushed["attempts"]["works again"]["log"] == []
+
+
+@pytest.mark.slow
+def test_an_image_model_with_code_of_its_own_answers_the_same_where_this_package_is_not(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pushed, pulled = (run(function, tmp_path, hub_images) for function in ("push", "pull"))
+
+    assert pushed["codes"] == [0, 0]
+    assert pulled["digests"] == pushed["digests"]
+    assert set(pulled["digests"]) == {
+        *("config.json", "model.safetensors", "preprocessor_config.json", "configuration_vgg.py", "modeling_vgg.py"),
+        *("onnx/model.onnx", "onnx/model.onnx.json"),
+    }
+    assert pulled["class"].startswith("transformers_modules.")
+    assert pulled["logits"] == pushed["logits"]
+    np.testing.assert_allclose(pulled["ONNX"], pushed["logits"], atol=1e-4)
+    probabilities = np.exp(pulled["logits"][0]) / np.exp(pulled["logits"][0]).sum()
+    answers = {answer["label"]: answer["score"] for answer in pulled["answers"]}
+    np.testing.assert_allclose([answers[f"LABEL_{index}"] for index in range(3)], probabilities, atol=1e-5)

@@ -14,7 +14,7 @@ FLOORS = {
     "image_input": 0, "deployment_table": 0, "energy": 0, "card_figures": 0,
     "labels": 1, "inference": 1, "training_args": 1, "features": 1, "layers": 1, "adapters": 1,
     "image_views": 1, "fingerprints": 1, "fusion": 1, "example_ids": 1, "pushing": 1, "report_page": 1,
-    "image_processors": 1, "image_check": 1, "serving": 1,
+    "image_processors": 1, "image_check": 1, "serving": 1, "public_files": 1, "leaks": 1,
     "plots": 2, "tracking": 2,
     "objective": 2, "feature_term": 2, "default_objective": 2, "teachers": 2, "teacher_check": 2, "student": 2,
     "cache": 2, "model_card": 2, "card_facts": 2, "review_term": 2, "contrastive_term": 2,

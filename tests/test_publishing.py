@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import importlib
 import logging
+import re
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -130,9 +133,26 @@ def test_a_push_that_fails_at_a_save_stops_no_training_and_the_next_finishes_the
     assert same(student.model, hub.repos[REPO])
 
 
-def test_with_checkpoints_the_whole_checkpoint_goes_up(hub: HubServer, tmp_path: Path) -> None:
-    every_save(tmp_path, hub_strategy="checkpoint", max_steps=1).train()
-    assert {"last-checkpoint/optimizer.pt", "last-checkpoint/trainer_state.json"} <= set(hub.repos[REPO])
+@pytest.mark.parametrize(
+    ("strategy", "name", "tracker"),
+    [
+        ("checkpoint", "last-checkpoint", "none"),
+        pytest.param("all_checkpoints", "checkpoint-1", "tensorboard", marks=pytest.mark.slow),
+    ],
+)
+def test_with_checkpoints_it_is_trainer_that_pushes_the_whole_folder_but_no_token(
+    hub: HubServer, tmp_path: Path, strategy: str, name: str, tracker: str
+) -> None:
+    every_save(tmp_path, hub_strategy=strategy, max_steps=1, report_to=tracker).train()
+    files = hub.repos[REPO]
+    expected = ("training_args.bin", *(f"{name}/{file}" for file in ("optimizer.pt", "training_args.bin")))
+    assert {*expected, f"{name}/trainer_state.json"} <= set(files)
+    if tracker == "tensorboard":  # its files name the machine, so the documents say
+        assert [file for file in files if file.startswith("runs/") and socket.gethostname() in file]
+    sent = b"\n".join(hub.uploaded)
+    inside = [base64.b64decode(content) for content in re.findall(rb'"content": ?"([A-Za-z0-9+/=]*)"', sent)]
+    assert files["training_args.bin"] in inside  # so the uploads are really looked into
+    assert not [content for content in (sent, *inside, *files.values()) if TOKEN.encode() in content]
 
 
 def test_from_a_checkpoint(hub: HubServer, tmp_path: Path) -> None:
@@ -185,23 +205,32 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize("pushes", ["true", "false"])
+@pytest.mark.parametrize("pushes", ["true", "false", "refused"])
 @pytest.mark.parametrize("recipe", STEPS)
-def test_a_recipe_pushes_where_its_flag_says_so(
-    recipe: str, pushes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_recipe_pushes_where_its_flag_says_so_and_asks_the_hub_before_it_trains(
+    recipe: str, pushes: str, hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "recipes"))
     module = importlib.import_module(recipe)
     for step in STEPS[recipe]:
         monkeypatch.setattr(module, step, mock.MagicMock())
     monkeypatch.setattr(module, "fine_tuned_teacher", lambda *_: (None, None), raising=False)
-    monkeypatch.setattr(module, "train_with_controls", lambda *_, **__: ([], []))
-    reported = mock.MagicMock(return_value=None)
+    trained, reported = mock.MagicMock(return_value=([], [])), mock.MagicMock(return_value=None)
+    monkeypatch.setattr(module, "train_with_controls", trained)
     monkeypatch.setattr(module, "report_results", reported)
-    words = ["--preset", "quick", "--output_dir", str(tmp_path), "--push_to_hub", pushes]
+    words = ["--preset", "quick", "--output_dir", str(tmp_path / "student"), "--hub_token", TOKEN]
+    words += ["--push_to_hub", str(pushes != "false")]
     monkeypatch.setattr(sys, "argv", [f"{recipe}.py", *words])
+    if pushes == "refused":
+        hub.fail(401)
+        with pytest.raises(PermissionError, match=r"does not accept the token \(401\)"):
+            module.main()
+        assert not list(tmp_path.iterdir())
+        return
     module.main()
+    assert trained.called
     assert reported.call_args.kwargs["push"] is (pushes == "true")
+    assert set(hub.repos) == ({REPO} if pushes == "true" else set())
 
 
 @pytest.mark.parametrize(

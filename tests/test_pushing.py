@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -13,7 +14,8 @@ import tiny
 from hub_server import HubServer
 from huggingface_hub import HfApi
 
-from hf_distill.pushing import public_files, push_folder
+from hf_distill.model_card import CardFacts, write_card
+from hf_distill.pushing import addressed, push_folder
 
 TOKEN = "hf_" + "aB3" * 11 + "x"
 REPO = "tester/student"
@@ -32,7 +34,10 @@ PUBLIC = {
     "onnx/model.onnx.json",
 }
 PRIVATE = ("training_args.bin", "trainer_state.json", "optimizer.pt", "_cache/model.safetensors", "notes.txt", ".env",
-           "checkpoint-3/model.safetensors", "onnx/.model.onnx", "onnx/notes.json", "_model.png")  # fmt: skip
+           "checkpoint-3/model.safetensors", "onnx/.model.onnx", "onnx/notes.json", "_model.png", "photo.png",
+           "me_passport.png", "model_before_fix.safetensors", "model-00001-of-00002.safetensors", "notes.model",
+           "modeling_secret_of_my_firm.py", "tokenizer_notes.json", "vocab.of_my_firm", "onnx/firm.onnx",
+           "LICENSE_of_my_firm", "model.safetensors.index.json")  # fmt: skip
 
 
 @pytest.fixture
@@ -82,6 +87,17 @@ def test_the_card_leads_to_the_repository(hub: HubServer, folder: Path) -> None:
         "docker run server --model-id tester/student\n"
     )
     assert (folder / "README.md").read_text() == CARD
+
+
+@pytest.mark.parametrize("brings_code", [False, True])
+@pytest.mark.parametrize("before", [None, "firm/of-before"])
+def test_the_card_as_it_is_written_leads_to_another_repository(before: str | None, brings_code: bool) -> None:
+    facts = CardFacts("student", "text-classification", before, architecture="bert", brings_code=brings_code)
+    card = addressed(write_card(facts).text, REPO)
+    assert card == write_card(replace(facts, repo_id=REPO)).text
+    assert card.count(REPO) == (2 if brings_code else 3)
+    mine = 'pipeline("text-classification", model="firm/teacher")\nclassifier = make(model="x")\nname, repo = 1, 2\n'
+    assert addressed(mine, REPO) == mine
 
 
 def test_a_private_repository(hub: HubServer, folder: Path) -> None:
@@ -158,12 +174,19 @@ def test_no_token(hub: HubServer, folder: Path) -> None:
         ("report.json", '{"command": "train.py --token ' + TOKEN + '"}', "a token"),
         ("config.json", '{"_name_or_path": "%s/teacher"}', "the local path"),
         ("README.md", "made in %s/student", "the local path"),
+        ("tokenizer.json", '{"model": "%s/student"}', None),
+        ("special_tokens_map.json", '{"eos_token": "</s>"}', None),
+        ("config.json", '{"id2label": {"0": "/m/01g317"}}', None),
     ],
 )
 def test_a_file_that_tells_too_much_is_not_sent(
-    hub: HubServer, folder: Path, name: str, content: str, says: str
+    hub: HubServer, folder: Path, name: str, content: str, says: str | None
 ) -> None:
     (folder / name).write_text(content.replace("%s", str(folder.parent)))
+    if says is None:
+        push_folder(folder, REPO, api=api(hub))
+        assert name in hub.repos[REPO]
+        return
     with pytest.raises(ValueError, match=rf"{name} names {says}.* so nothing was sent"):
         push_folder(folder, REPO, api=api(hub))
     assert not hub.uploaded
@@ -182,16 +205,3 @@ def test_no_byte_that_is_sent_holds_the_token(hub: HubServer, folder: Path) -> N
     push_folder(folder, REPO, api=api(hub))
     assert hub.uploaded
     assert not any(TOKEN.encode() in body for body in hub.uploaded)
-
-
-def test_an_adapter_is_a_model_too(tmp_path: Path) -> None:
-    for name in (
-        "adapter_config.json",
-        "adapter_model.safetensors",
-        "tokenizer.json",
-        "tokenization_mine.py",
-        "mine.py",
-    ):
-        (tmp_path / name).write_text("")
-    wanted = ["adapter_config.json", "adapter_model.safetensors", "tokenization_mine.py", "tokenizer.json"]
-    assert public_files(tmp_path) == wanted

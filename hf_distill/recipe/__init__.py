@@ -11,6 +11,7 @@ from hf_distill.recipe.images import ImageData, as_image_classification, channel
 from hf_distill.recipe.models import new_classifier, new_student, origin_of_student, split_layers
 from hf_distill.recipe.objective_check import check_objective
 from hf_distill.recipe.program import run
+from hf_distill.recipe.push import check_push
 from hf_distill.recipe.reach import hub_reachable
 from hf_distill.recipe.results import report_results
 from hf_distill.recipe.runs import (
@@ -51,6 +52,7 @@ __all__ = [
     "check_image_model",
     "check_names",
     "check_objective",
+    "check_push",
     "fine_tuned_teacher",
     "grouping_by_length",
     "hardware_defaults",

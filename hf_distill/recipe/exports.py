@@ -66,11 +66,11 @@ def export_teacher(
     Returns:
         Rows of a report's ``deployment``; none, with a warning, where the teacher cannot be exported.
     """
-    ordered = plain_copy(teacher)
-    if names := label_names(student.config):
-        ordered = with_class_order(ordered, names)
     with tempfile.TemporaryDirectory(prefix="_teacher_onnx_", dir=folder) as place:
         try:
+            ordered = plain_copy(teacher)
+            if names := label_names(student.config):
+                ordered = with_class_order(ordered, names)
             return _exported(ordered, Path(place), rows, collator, export, "teacher")
         except Exception as error:  # also those of ONNX Runtime, which are no common ones
             logger.warning("The teacher has no place in the table of ONNX files: %s", first_line(error))

@@ -60,6 +60,13 @@ def test_a_teacher_that_cannot_be_exported_is_left_out(tmp_path: Path, caplog: p
         export_student(other, tmp_path, exported.texts(), exported.pad, "onnx")
 
 
+def test_a_teacher_for_other_classes_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    other = teacher()
+    other.config.id2label = {0: "cat", 1: "dog", 2: "cow"}
+    assert export_teacher(other, exported.model(), tmp_path, exported.texts(), exported.pad, "onnx") == []
+    assert "The teacher has no place in the table of ONNX files: The student's labels" in caplog.text
+
+
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
 def test_a_package_that_is_missing_is_missed_at_once(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     check_export("int8")
