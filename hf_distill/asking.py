@@ -17,7 +17,7 @@ from transformers.trainer_utils import has_length
 from hf_distill.batches import COUNTS, TEACHER_INPUTS, TeacherCollator
 from hf_distill.example_ids import EXAMPLE_ID, count_of_examples
 from hf_distill.features import check_no_class_scores, tapped
-from hf_distill.image_check import holds_images
+from hf_distill.image_check import check_student_reads, holds_images
 from hf_distill.labels import class_order, label_names
 from hf_distill.publishing import PublishingTrainer
 from hf_distill.randomness import isolated_randomness
@@ -73,14 +73,17 @@ class AskingTrainer(PublishingTrainer):
         self._check_images()
 
     def _check_images(self) -> None:
-        """Let the teachers say whether they can read the images as the collator gives them, which may resize."""
-        readers = [teacher for teacher in self.teachers.values() if "pixel_values" in teacher.shared_columns]
-        if not readers or not holds_images(self.train_dataset):
+        """See that student and teachers can read the images as the collator gives them, which may resize."""
+        if not holds_images(self.train_dataset):
             return
         with isolated_randomness():
             batch = next(self.collated(range(min(2, len(self.train_dataset)))))  # two, for those who mix images
-        for teacher in readers:
-            teacher.check_images(tuple(batch["pixel_values"].shape[1:]))
+        shape = tuple(batch["pixel_values"].shape[1:])
+        if getattr(self.model, "main_input_name", None) == "pixel_values":
+            check_student_reads(self.model, shape)
+        for teacher in self.teachers.values():
+            if "pixel_values" in teacher.shared_columns:
+                teacher.check_images(shape)
 
     # ---- What is read ----
 

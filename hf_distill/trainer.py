@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, default_data_collator
+from transformers import PreTrainedModel
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput, get_last_checkpoint, has_length
 
 from hf_distill.adapting import AdaptingTrainer
@@ -22,7 +22,6 @@ from hf_distill.default_objective import check_settings_agree, default_objective
 from hf_distill.epochs import EpochCallback
 from hf_distill.example_ids import EXAMPLE_ID
 from hf_distill.features import check_gradient, tapped
-from hf_distill.image_check import check_student_reads
 from hf_distill.image_views import stored_rows
 from hf_distill.labels import SINGLE_LABEL, check_class_labels, has_labels, problem_type
 from hf_distill.losses import LabelLoss
@@ -90,8 +89,6 @@ class DistillationTrainer(AdaptingTrainer):
         self._components = ComponentLog()
         self._evaluated = EvaluationLoss(self.args.device)
         self._prepare_task()
-        if self.data_collator is default_data_collator:  # any other may make other images
-            check_student_reads(self.model, self.train_dataset)
         self.prepare_teachers()
         self.check_layers()
 

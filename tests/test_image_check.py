@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import image_models
 import pytest
@@ -20,10 +21,12 @@ def test_a_student_of_coloured_images_cannot_read_grey_ones(tmp_path: Path) -> N
     student = image_models.model("mobilenet", 16)
     with pytest.raises(ValueError, match=r"The student cannot read images of 16 x 16 .* 1 channel: .*channels 3"):
         DistillationTrainer(student, tiny.arguments(tmp_path), train_dataset=GREY)
-    made = DistillationTrainer(  # a collator may make coloured ones of them
-        student, tiny.arguments(tmp_path), train_dataset=GREY, data_collator=lambda rows: default_data_collator(rows)
-    )
-    assert made.train_dataset is GREY
+
+    def coloured(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = default_data_collator(rows)
+        return {**batch, "pixel_values": batch["pixel_values"].repeat(1, 3, 1, 1)}
+
+    DistillationTrainer(student, tiny.arguments(tmp_path), train_dataset=GREY, data_collator=coloured)
 
 
 def test_looking_leaves_a_student_as_it_was(tmp_path: Path) -> None:
