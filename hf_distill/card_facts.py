@@ -31,6 +31,7 @@ def facts_of(
     finetuned_from: str | None = None,
     tasks: str | Sequence[str] | None = None,
     dataset: str | Sequence[str] | None = None,
+    dataset_tags: str | Sequence[str] | None = None,
 ) -> CardFacts:
     """The facts of a card, from a :class:`~hf_distill.DistillationTrainer` and the arguments of ``create_model_card``.
 
@@ -42,7 +43,8 @@ def facts_of(
         model_name: The card's title; the output folder's name where left out.
         finetuned_from: The Hub name of the weights that the student started from; its own where left out.
         tasks: The task, where the student's inputs do not say it.
-        dataset: The training data.
+        dataset: What the card calls the training data; ``dataset_tags`` where left out.
+        dataset_tags: Hub names of the training data.
     """
     config, args = trainer.model.config, trainer.args
     teachers = [fact for teacher in trainer.teachers.values() for fact in _teachers(teacher)]
@@ -59,7 +61,8 @@ def facts_of(
         base_model=base,
         base_model_relation=None if layers_were_taken else "finetune",
         student_origin=trainer.student_origin,
-        datasets=_listed(dataset),
+        datasets=_listed(dataset or dataset_tags),
+        dataset_tags=_listed(dataset_tags),
         language=language,
         license=license,
         tags=_listed(tags),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,9 @@ class CardFacts:
             a config. A local path is left out, because a link to it would be broken.
         student_origin: Where a student without ``base_model`` came from, such as ``layers 0 and 2 of the teacher``.
         base_model_relation: How the student derives from ``base_model``, in the Hub's words; ``None`` where none fits.
-        datasets: The training data: Hub names, or local paths, which are shown by their last name only.
+        datasets: The training data: ``owner/name`` or ``owner/name:configuration`` on the Hub, or local paths, which
+            are shown by their last name only, or words.
+        dataset_tags: Hub names of the training data, as far as ``datasets`` does not give them with their owners.
         language: Codes such as ``en``; for text.
         license: The Hub's identifier, such as ``apache-2.0``.
         tags: Tags beyond those that every card gets.
@@ -78,6 +80,7 @@ class CardFacts:
     base_model_relation: str | None = "finetune"
     student_origin: str | None = None
     datasets: Sequence[str] = ()
+    dataset_tags: Sequence[str] = ()
     language: str | Sequence[str] | None = None
     license: str | None = None
     tags: Sequence[str] = ()
@@ -172,6 +175,22 @@ def hub_id(name: str) -> str | None:
     return name if HUB_ID.fullmatch(name) and not is_file and not Path(name).exists() else None
 
 
+def hub_dataset(name: str, known: Collection[str] = ()) -> tuple[str | None, str | None]:
+    """Repository and configuration of a data set on the Hub; ``None`` where the name may be anything else.
+
+    Args:
+        name: ``owner/name`` or ``owner/name:configuration``. A single word may be a folder that was elsewhere.
+        known: Repositories that are on the Hub, whether or not they have an owner.
+
+    Example:
+        >>> hub_dataset("nyu-mll/glue:sst2"), hub_dataset("my-reviews"), hub_dataset("imdb", ["imdb"])
+        (('nyu-mll/glue', 'sst2'), (None, None), ('imdb', None))
+    """
+    repository, _, configuration = name.partition(":")
+    is_there = hub_id(repository) and ("/" in repository or repository in known)
+    return (repository, configuration or None) if is_there else (None, None)
+
+
 def sources(losses: Iterable[object]) -> list[str]:
     """The papers behind the losses, from the ``Source`` section of their docstrings; those without one are left out.
 
@@ -215,7 +234,7 @@ def _metadata(facts: CardFacts, report: Mapping[str, Any] | None) -> ModelCardDa
         pipeline_tag=facts.task,
         base_model=facts.base_model,
         base_model_relation=facts.base_model_relation if facts.base_model else None,
-        datasets=[name for name in map(hub_id, facts.datasets) if name] or None,
+        datasets=_on_the_hub(facts) or None,
         metrics=sorted({result.metric_type for result in results}) or None,
         tags=tags,
         model_name=facts.model_name if results else None,
@@ -226,6 +245,7 @@ def _metadata(facts: CardFacts, report: Mapping[str, Any] | None) -> ModelCardDa
 def _eval_results(facts: CardFacts, report: Mapping[str, Any]) -> list[EvalResult]:
     """The student's accuracy and macro F1 in the form that the Hub shows beside the card."""
     dataset = str(report.get("dataset") or "unknown")
+    repository, configuration = hub_dataset(dataset, facts.dataset_tags)
     seeds = len(report.get("seeds") or [])
     suffix = f" (mean of {seeds} seeds)" if seeds > 1 else ""
     splits = {str(report.get("split") or "unknown"): report, **(report.get("other_splits") or {})}
@@ -233,8 +253,9 @@ def _eval_results(facts: CardFacts, report: Mapping[str, Any]) -> list[EvalResul
         EvalResult(
             task_type=facts.task,
             task_name=TASK_NAMES[facts.task],
-            dataset_type=hub_id(dataset) or "unknown",
-            dataset_name=_plain_name(dataset),
+            dataset_type=repository or "unknown",
+            dataset_name=repository or _plain_name(dataset),
+            dataset_config=configuration,
             dataset_split=split,
             metric_type=metric,
             metric_name=name + suffix,
@@ -256,7 +277,7 @@ def _evaluation(report: Mapping[str, Any]) -> dict[str, Any]:
         ("Gap closed, (student − control) / (teacher − control) in accuracy", figure(report, "gap_closed", ".2f")),
     )
     return {
-        "dataset": _link(str(report["dataset"]), "datasets/") if report.get("dataset") else "data without a name",
+        "dataset": _data_link(str(report["dataset"])) if report.get("dataset") else "data without a name",
         "seeds": report.get("seeds") or [],
         "columns": ["", *(name.capitalize() for name in models)],
         "rows": measure_rows(report, models),
@@ -285,7 +306,7 @@ def _deployed(deployment: Mapping[str, Any]) -> str:
     """The section about PyTorch, ONNX and int8."""
     text: str = _template("deployment.md").render(
         deployment=deployment,
-        dataset=_link(str(deployment["dataset"]), "datasets/"),
+        dataset=_data_link(str(deployment["dataset"])),
         columns=["", *(column[0].upper() + column[1:] for column in COLUMNS)],
         rows=[[label[0].upper() + label[1:], *cells] for label, cells in deployment_cells(deployment)],
         notes=deployment_notes(deployment),
@@ -308,7 +329,7 @@ def _origins(facts: CardFacts) -> list[tuple[str, str]]:
     lines = (
         ("Teachers" if len(teachers) > 1 else "Teacher", ", ".join(teachers)),
         ("Student", f"started from {_link(facts.base_model)}" if facts.base_model else facts.student_origin),
-        ("Data", ", ".join(_link(name, "datasets/") for name in facts.datasets)),
+        ("Data", ", ".join(map(_data_link, facts.datasets))),
         ("Language", ", ".join(_listed(facts.language))),
     )
     return [(title, value) for title, value in lines if value]
@@ -336,11 +357,23 @@ def _limits(facts: CardFacts, report: Mapping[str, Any] | None) -> list[str]:
     return [*limits, *facts.limits]
 
 
+def _on_the_hub(facts: CardFacts) -> list[str]:
+    """The training data on the Hub, each once."""
+    named = [hub_dataset(name, facts.dataset_tags)[0] for name in facts.datasets]
+    return [name for name in dict.fromkeys([*named, *map(hub_id, facts.dataset_tags)]) if name]
+
+
 def _link(name: str, kind: str = "") -> str:
     """A link to the Hub where the name has an owner and is not local; else the name in plain words."""
     if "/" in name and hub_id(name):
         return f"[{name}](https://huggingface.co/{kind}{name})"
     return _plain_name(name)
+
+
+def _data_link(name: str) -> str:
+    """The same for a data set, with its configuration."""
+    repository, configuration = hub_dataset(name)
+    return _link(repository or name, "datasets/") + (f", configuration {configuration}" if configuration else "")
 
 
 def _plain_name(name: str) -> str:

@@ -93,7 +93,7 @@ class PublishingTrainer(Trainer):
     ) -> None:
         """Write the model card, with the results in ``self.report`` if there are any. Arguments as in ``Trainer``."""
         if self.is_world_process_zero():
-            facts = facts_of(self, language, license, tags, model_name, finetuned_from, tasks, dataset or dataset_tags)
+            facts = facts_of(self, language, license, tags, model_name, finetuned_from, tasks, dataset, dataset_tags)
             write_card(facts, self.report).save(Path(self.args.output_dir) / "README.md")
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:

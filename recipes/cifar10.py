@@ -35,6 +35,7 @@ from hf_distill import DistillationTrainingArguments, Objective, VGGConfig, with
 from hf_distill.augmentation import Augmentation, Sometimes
 from hf_distill.recipe import (
     EXPORTS,
+    CardArguments,
     Preset,
     as_image_classification,
     asked_once,
@@ -243,7 +244,8 @@ def against_a_cache(recipe: RecipeArguments, looked_at: Set[str], kept: Set[str]
 
 def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __doc__) -> None:
     """The recipe, also for others that only differ in what they set."""
-    recipe, args = parse([RecipeArguments, DistillationTrainingArguments], presets, description=description)
+    types = [RecipeArguments, CardArguments, DistillationTrainingArguments]
+    recipe, about_card, args = parse(types, presets, description=description)
     if recipe.dataset is None:
         raise ValueError("Say which images: --dataset PATH, of a folder with a folder of images for each class.")
     output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
@@ -332,7 +334,7 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
         teacher_collator=images.teacher_collator,
         dataset=recipe.dataset or "handwritten digits of scikit-learn",
         origin=origin_of_student(f"config:{recipe.student}" if recipe.student in NEW_MODELS else recipe.student),
-        card={},
+        card=about_card.for_card(recipe.dataset),
         export=recipe.export,
         push=args.push_to_hub,
     )

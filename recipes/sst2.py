@@ -27,6 +27,7 @@ from hf_distill import DistillationTrainingArguments, LogitTerm, Objective
 from hf_distill.losses import HardTargetLoss
 from hf_distill.recipe import (
     EXPORTS,
+    CardArguments,
     Preset,
     as_classification,
     asked_once,
@@ -185,13 +186,16 @@ def with_target(
 
 
 def main() -> None:
-    recipe, args = parse([RecipeArguments, DistillationTrainingArguments], PRESETS, description=__doc__)
+    types = [RecipeArguments, CardArguments, DistillationTrainingArguments]
+    recipe, about_card, args = parse(types, PRESETS, description=__doc__)
     output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
     check_export(recipe.export)
     check_push(args)
     shared = Path(recipe.shared_dir or output)
     args, objective = with_target(args, recipe.target)
     name = recipe.dataset or "film reviews from a grammar"
+    language = "en" if recipe.dataset in ("", RecipeArguments.dataset) else None
+    card = about_card.for_card(recipe.dataset, recipe.unlabelled, language=language)
     if recipe.dataset:
         suit_cpu(args)  # quick's models are too small to share out
     else:
@@ -254,7 +258,7 @@ def main() -> None:
         teacher_collator=theirs.collator,
         dataset=name,
         origin=origin_of_student(recipe.student),
-        card={"language": "en"},
+        card=card,
         export=recipe.export,
         push=args.push_to_hub,
     )

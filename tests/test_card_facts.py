@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 import tiny
+from huggingface_hub import ModelCard
 
 from hf_distill import (
     DistillationTrainer,
@@ -157,3 +158,13 @@ def test_what_create_model_card_is_given_is_passed_on(tmp_path: Path) -> None:
 
     assert (facts.language, facts.license, facts.tags, facts.model_name) == ("en", "mit", ["sentiment"], "A name")
     assert (facts.base_model, facts.datasets, facts.repo_id) == ("org/base", ["stanfordnlp/sst2"], "anna/student")
+
+
+@pytest.mark.parametrize(("dataset", "shown"), [("reviews", ["reviews"]), (None, ["imdb"])])
+def test_the_trainers_names_of_data_are_kept_apart(tmp_path: Path, dataset: str | None, shown: list[str]) -> None:
+    student = trainer(tmp_path)
+    student.create_model_card(dataset=dataset, dataset_tags="imdb")
+    card = ModelCard.load(tmp_path / "my-student" / "README.md")
+    assert card.data.datasets == ["imdb"]
+    assert f"- Data: {shown[0]}\n" in card.text
+    assert facts_of(student, dataset=dataset, dataset_tags="imdb").datasets == shown

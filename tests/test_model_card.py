@@ -258,6 +258,19 @@ def test_what_can_be_a_hub_name(name):
     assert hub_id(name) == name
 
 
+def test_a_configuration_stands_beside_its_data_set(facts, report):
+    named = "nyu-mll/glue:sst2"
+    card = write_card(replace(facts, datasets=[named]), {**report, "dataset": named})
+
+    assert card.data.datasets == ["nyu-mll/glue"]
+    assert {(found.dataset_type, found.dataset_config) for found in card.data.eval_results} == {
+        ("nyu-mll/glue", "sst2")
+    }
+    link = "[nyu-mll/glue](https://huggingface.co/datasets/nyu-mll/glue), configuration sst2"
+    assert f"- Data: {link}\n" in card.text
+    assert f"Measured on {link}, split" in card.text
+
+
 def test_a_name_in_words_gets_no_link(facts):
     text = write_card(replace(facts, teachers=[TeacherFacts("column teacher_logits"), TeacherFacts("minilm")])).text
 

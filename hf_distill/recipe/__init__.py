@@ -3,6 +3,7 @@
 from hf_distill.fingerprints import weights_fingerprint
 from hf_distill.recipe.answers import asked_once, usable_cache
 from hf_distill.recipe.arguments import Preset, parse, parse_seeds
+from hf_distill.recipe.card import CardArguments
 from hf_distill.recipe.columns import TextData, as_classification, with_unlabelled
 from hf_distill.recipe.data import load_splits
 from hf_distill.recipe.exports import EXPORTS, check_export
@@ -39,6 +40,7 @@ from hf_distill.recipe.vision import (
 
 __all__ = [
     "EXPORTS",
+    "CardArguments",
     "ImageData",
     "PreparedImages",
     "Preset",

@@ -112,7 +112,8 @@ class _RecipeParser(HfArgumentParser):
         formatter.add_text(self.description)
         inherited = {field.name for field in dataclasses.fields(TrainingArguments)}
         chosen: dict[str, list[argparse.Action]] = {"this recipe": [], "distillation": [], "training": []}
-        recipe = {field.name for field in dataclasses.fields(self.dataclass_types[0])} | {"preset", "help"}
+        own = [one for one in self.dataclass_types if not issubclass(one, TrainingArguments)]
+        recipe = {field.name for one in own for field in dataclasses.fields(one)} | {"preset", "help"}
         for action in self._actions:
             if not action.option_strings[0].startswith("--no_"):
                 name = action.dest

@@ -114,6 +114,7 @@ def new_classifier(
     set_seed(seed)
     if name.startswith(NEW):
         config = AutoConfig.from_pretrained(name.removeprefix(NEW), **labels)
+        config.name_or_path = ""  # its weights come from nowhere, as a card should say
         return head.from_config(config)
     saved = AutoConfig.from_pretrained(name)
     if has_classes(saved, classes):

@@ -51,6 +51,11 @@ def test_a_folder_without_weights_is_not_taken_for_a_new_model(config_only: str)
         check_model(config_only.removeprefix("config:"), "--teacher")
 
 
+def test_random_weights_have_no_base_model(config_only: str, pretrained: str) -> None:
+    assert new_classifier(config_only, CLASSES, seed=0).config.name_or_path == ""
+    assert new_classifier(pretrained, CLASSES, seed=0).config.name_or_path == pretrained
+
+
 def test_a_new_head_has_the_classes_and_the_body_its_weights(pretrained: str) -> None:
     model = new_classifier(pretrained, CLASSES, seed=0)
     assert model.config.id2label == {0: "negative", 1: "positive"}

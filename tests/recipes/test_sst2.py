@@ -10,6 +10,7 @@ import pytest
 import recipe_calls
 import tiny
 from datasets import Dataset
+from huggingface_hub import ModelCard
 from recipe_calls import last_line
 from transformers import pipeline
 
@@ -80,7 +81,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(words: list[str], changed: list[s
 
 @pytest.mark.slow
 def test_the_quick_preset_from_end_to_end(tmp_path: Path) -> None:
-    result = call("--preset", "quick", "--output_dir", str(tmp_path), timeout=900)
+    result = call("--preset", "quick", "--output_dir", str(tmp_path), "--license", "mit", timeout=900)
     assert result.returncode == 0, result.stderr[-3000:]
     report = json.loads((tmp_path / "report.json").read_text())
     for name in ("teacher", "student", "control"):
@@ -100,6 +101,8 @@ def test_the_quick_preset_from_end_to_end(tmp_path: Path) -> None:
         "training_curves.png",
     ):
         assert (tmp_path / name).stat().st_size > 0
+    said = ModelCard.load(tmp_path / "README.md").data
+    assert (said.license, said.language, said.datasets, said.base_model) == ("mit", ["en"], None, None)
     classifier = pipeline("text-classification", model=str(tmp_path))
     answers = classifier(["the plot was superb .", "the plot was atrocious ."])
     assert [answer["label"] for answer in answers] == ["positive", "negative"]

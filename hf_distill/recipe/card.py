@@ -1,0 +1,38 @@
+"""What a recipe tells the model card: what its flags say, and which of its data came from the Hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hf_distill.model_card import hub_id
+
+
+@dataclass
+class CardArguments:
+    """The flags of every recipe that are for the card alone."""
+
+    language: str | None = field(
+        default=None, metadata={"help": "For the card: language of the data, such as en; several with commas."}
+    )
+    license: str | None = field(
+        default=None, metadata={"help": "For the card: the Hub's identifier of the student's licence."}
+    )
+
+    def for_card(self, *data: str | None, language: str | None = None) -> dict[str, Any]:
+        """The arguments of ``create_model_card``.
+
+        Args:
+            *data: What was given as data sets, names on the Hub or paths; what is on the disk is taken from there.
+            language: Of data that the recipe knows; the flag comes first.
+
+        Example:
+            >>> CardArguments(license="mit").for_card("stanfordnlp/sst2", "/home/anna/reviews", None)
+            {'language': None, 'license': 'mit', 'dataset_tags': ['stanfordnlp/sst2']}
+        """
+        said = self.language or language
+        return {
+            "language": [code.strip() for code in said.split(",")] if said else None,
+            "license": self.license,
+            "dataset_tags": [found for name in data if name and (found := hub_id(name.partition(":")[0]))],
+        }
