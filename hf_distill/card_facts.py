@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from datasets import Dataset
 from huggingface_hub import try_to_load_from_cache
 from torch import nn
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 
 from hf_distill.environment import library_versions
 from hf_distill.image_views import stored_rows
@@ -20,6 +21,14 @@ from hf_distill.model_card import TASK_NAMES, CardFacts, TeacherFacts, hub_id, s
 from hf_distill.report_page import PLOTS
 from hf_distill.serving import onnx_file
 from hf_distill.teachers import Teacher
+from hf_distill.training_args import about_result
+
+SAID_OTHERWISE = (
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "max_steps", "learning_rate"),
+    *("lr_scheduler_type", "warmup_steps", "warmup_ratio", "optim", "weight_decay", "label_smoothing_factor"),
+    *("bf16", "fp16", "seed", "temperature", "distillation_weight", "accelerator_config", "fsdp_config"),
+)
+"""Arguments that a card shows in words or within the objective, and two that are never at their defaults."""
 
 
 def facts_of(
@@ -68,7 +77,7 @@ def facts_of(
         tags=_listed(tags),
         labels=label_names(config) or [],
         objective=trainer.distillation_objective.describe(),
-        training=_settings(trainer),
+        training=settings_of(trainer),
         versions=library_versions(),
         brings_code=getattr(trainer.model, "_auto_class", None) is not None,
         architecture=config.model_type,
@@ -97,7 +106,8 @@ def _revision(name: str) -> str | None:
     return snapshots[0].name if len(snapshots) == 1 else None
 
 
-def _settings(trainer: Trainer) -> dict[str, Any]:
+def settings_of(trainer: Trainer) -> dict[str, Any]:
+    """How a student was trained: the usual settings in words, then all others that are not at their defaults."""
     args = trainer.args
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     precision = "bfloat16 autocast" if args.bf16 else "float16 autocast" if args.fp16 else "float32"
@@ -114,7 +124,20 @@ def _settings(trainer: Trainer) -> dict[str, Any]:
         "label smoothing": args.label_smoothing_factor,
         "precision": precision,
         "seed": args.seed,
+        **_unusual(args),
     }
+
+
+def _unusual(args: TrainingArguments) -> dict[str, Any]:
+    """The other arguments on which the result depends; what is empty is a default that was not filled in."""
+    known = about_result(args)
+    found = {}
+    for entry in fields(args):
+        default = entry.default if entry.default_factory is MISSING else entry.default_factory()
+        value = known.get(entry.name)
+        if entry.name not in SAID_OTHERWISE and value != default and (value or default):
+            found[entry.name] = value
+    return found
 
 
 def _examples(rows: Any) -> dict[str, int]:

@@ -62,7 +62,8 @@ class CardFacts:
         tags: Tags beyond those that every card gets.
         labels: The class names.
         objective: The terms of the loss in words, as ``Objective.describe()`` gives them.
-        training: The settings: learning rate, batch size, epochs, precision, seed and the like.
+        training: The settings: learning rate, batch size, epochs, precision, seed and the like; those in a report
+            come first.
         versions: The versions of the libraries.
         references: The papers behind the losses, one line each; see :func:`sources`.
         limits: What a user should know about this model beyond what every card says.
@@ -119,12 +120,14 @@ def write_card(facts: CardFacts, report: Mapping[str, Any] | None = None) -> Mod
         raise ValueError(f"A card's task must be one of {', '.join(TASK_NAMES)}; got {facts.task!r}.")
     facts = _publishable(facts)
     if report is not None:
-        absent = dict.fromkeys(("split", "examples", "control", "command", "deployment"))
+        absent = dict.fromkeys(("split", "examples", "control", "command", "deployment", "training"))
         report = redacted({**absent, **report, "machine": public_settings(report.get("machine") or {})})
-    deployment = (report or {}).get("deployment")
+    deployment, trainings = ((report or {}).get(name) or {} for name in ("deployment", "training"))
     text = _template("model_card.md").render(
         facts=facts,
         report=report,
+        trainings=trainings,
+        settings=public_settings(trainings.get("settings") or facts.training),
         teachers=[_link(teacher.name) for teacher in facts.teachers],
         origins=_origins(facts),
         onnx_route=_onnx_route(facts.onnx_file, facts.task) if facts.onnx_file else "",
@@ -346,10 +349,11 @@ def _limits(facts: CardFacts, report: Mapping[str, Any] | None) -> list[str]:
             f"The figures hold for the data named above. Other {others}, inputs made to mislead, and "
             "differences between groups of people were not tested."
         )
-        if len(report.get("seeds") or []) < 2:
-            limits.append("There was one training run: how far the figures vary with the seed is not known.")
+        if len(seeds := report.get("seeds") or []) < 2:
+            known = "There was one training run: how" if seeds else "How"
+            limits.append(f"{known} far the figures vary with the seed is not known.")
         if not report.get("control"):
-            limits.append("No control was trained: how much of the result is owed to the teacher is not known.")
+            limits.append("There is no control: how much of the result is owed to the teacher is not known.")
         if any((report.get(model) or {}).get("latency_ms") for model in MODELS):
             limits.append("Latency and throughput hold for the machine named above.")
     if facts.teachers:

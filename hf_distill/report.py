@@ -68,6 +68,9 @@ class DistillationReport:
         other_splits: ``teacher`` to ``examples`` for further splits, by name.
         deployment: Size, speed and accuracy as PyTorch, ONNX and int8, as :func:`~hf_distill.deployment.deployment`
             measured them; ``None`` where nothing was exported.
+        training: What a recipe knows of the trainings, ``None`` where nobody does: ``settings`` of the student's by
+            name, the ``published_seed`` of the student whose files lie beside the report, and in words how the
+            ``control`` was made.
     """
 
     teacher: dict[str, Any]
@@ -88,6 +91,7 @@ class DistillationReport:
     gap_closed_std: float | None = None
     other_splits: dict[str, dict[str, Any]] = field(default_factory=dict)
     deployment: dict[str, Any] | None = None
+    training: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """A copy as plain dicts, lists and numbers."""

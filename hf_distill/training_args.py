@@ -9,6 +9,13 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+NOT_ABOUT_THE_RESULT = (
+    *("output_dir", "log", "hub_", "push_", "run_name", "project", "report_to", "disable_tqdm", "save_", "do_"),
+    *("dataloader_num", "dataloader_pin", "dataloader_persistent", "dataloader_prefetch", "per_device_eval", "eval_"),
+    *("resume_from_checkpoint", "use_cpu", "ddp_", "trackio", "teacher_score_examples"),
+)
+"""Beginnings of the names of arguments that may change without a new training."""
+
 
 @dataclass
 class DistillationTrainingArguments(TrainingArguments):
@@ -81,6 +88,11 @@ class DistillationTrainingArguments(TrainingArguments):
         made = object.__new__(type(self))
         made.__dict__.update(state)
         return made
+
+
+def about_result(args: TrainingArguments) -> dict[str, Any]:
+    """The arguments on which a trained model depends, as plain data: no folders, logs, saves and pushes."""
+    return {name: value for name, value in args.to_dict().items() if not name.startswith(NOT_ABOUT_THE_RESULT)}
 
 
 def check_settings(temperature: float, distillation_weight: float) -> None:

@@ -335,6 +335,11 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
         dataset=recipe.dataset or "handwritten digits of scikit-learn",
         origin=origin_of_student(f"config:{recipe.student}" if recipe.student in NEW_MODELS else recipe.student),
         card=about_card.for_card(recipe.dataset),
+        settings={
+            "height and width": recipe.image_size,
+            "augmentation": str(augmentation),
+            "views of an image": recipe.views or "a new one in each epoch",
+        },
         export=recipe.export,
         push=args.push_to_hub,
     )

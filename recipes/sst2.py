@@ -259,6 +259,7 @@ def main() -> None:
         dataset=name,
         origin=origin_of_student(recipe.student),
         card=card,
+        settings={"longest text in tokens": recipe.max_length},
         export=recipe.export,
         push=args.push_to_hub,
     )

@@ -53,20 +53,25 @@ def test_settings_and_objective_are_the_trainers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("column", ["labels", "label", "label_ids"])
 @pytest.mark.parametrize("task", ["single_label", "multi_label", "regression"])
-def test_examples_without_a_label_are_counted_and_the_control_is_described_by_them(
-    tmp_path: Path, task: str, column: str
-) -> None:
+def test_examples_without_a_label_are_counted(tmp_path: Path, task: str, column: str) -> None:
     rows = tiny.dataset(task=task, rows=12)
     missing = [-100.0] * 3 if task == "multi_label" else -100
     some = rows.map(lambda row, i: {"labels": missing if i % 3 == 0 else row["labels"]}, with_indices=True)
-    report = {"student": {"accuracy": 0.9}, "control": {"accuracy": 0.8}}
     for train, expected in ((rows, 0), (some, 4), (rows.remove_columns("labels"), 12)):
         named = train.rename_columns({name: column for name in train.column_names if name == "labels" != column})
         facts = facts_of(trainer(tmp_path, train_dataset=named))
         assert (facts.training["training examples"], facts.training["of them without a label"]) == (12, expected)
-        card = write_card(facts, report).text
-        assert ("on\nthe labelled examples alone" in card) is (expected > 0)
-        assert ("trained on the same data" in card) is (expected == 0)
+
+
+def test_arguments_that_are_not_at_their_defaults_are_settings(tmp_path: Path) -> None:
+    said = {"optim": "sgd", "weight_decay": 0.1, "temperature": 3.0}
+    more = {"optim_args": "momentum=0.9,nesterov=true", "max_grad_norm": 5.0, "dataloader_drop_last": True}
+    silent = {"hub_token": "hf_" + "x" * 30, "run_name": "mine", "logging_steps": 3, "save_strategy": "no"}
+    usual, changed = (
+        facts_of(trainer(tmp_path, settings=settings)).training for settings in ({}, {**said, **more, **silent})
+    )
+    assert {name: value for name, value in changed.items() if name not in usual} == more
+    assert (changed["optimizer"], changed["weight decay"]) == ("sgd", 0.1)
 
 
 def test_an_example_with_some_of_its_labels_has_a_label(tmp_path: Path) -> None:

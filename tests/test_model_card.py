@@ -72,6 +72,11 @@ def report():
         "machine": {"processor": "Xeon 8488C", "cores": 2},
         "versions": {"torch": "2.13.0", "transformers": "5.23.0"},
         "command": "accelerate launch recipes/sst2.py --seeds 0,1,2",
+        "training": {
+            "published_seed": 2,
+            "control": "the same student, trained on the same data but without the teacher",
+            "settings": {"training examples": 67349, "learning_rate": 2e-4, "max_grad_norm": 5.0},
+        },
         "other_splits": {"test": {"teacher": {"accuracy": 0.891}, "student": {"accuracy": 0.862}, "control": None}},
     }
 
@@ -113,7 +118,7 @@ def test_the_table_shows_mean_and_deviation_of_the_three_models(facts, report):
     assert "| Latency p50, ms | 2.30 | 2.30 ± 0.02 | 2.30 ± 0.02 |" in text
     assert (
         "split `validation`, 1,872 examples: mean ± standard deviation over 3 training runs, seeds 0, 1, 2. "
-        "These files are the model of seed 0." in text
+        "These files are the model of seed 2." in text
     )
     assert "0.38 ± 0.05" in text  # gap closed
     assert "| negative | 0.811 | 0.822 | 0.816 ± 0.004 | 0.816 | 0.816 | 428 |" in text
@@ -187,11 +192,39 @@ def test_one_seed_and_no_control_are_limits(facts, report):
     card = write_card(facts, {**report, "seeds": [0], "control": None, "gap_closed": None})
 
     assert "one training run, seed 0" in card.text
-    assert "how far the figures vary with the seed is not known" in card.text
-    assert "No control was trained" in card.text
+    assert "There was one training run: how far the figures vary with the seed is not known" in card.text
+    assert "There is no control" in card.text
     assert "Gap closed" not in card.text
     assert "| Accuracy | 0.897 | 0.870" in card.text
     assert {result.metric_name for result in card.data.eval_results} == {"Accuracy", "Macro F1"}
+
+
+def test_settings_are_the_reports_where_it_has_them(facts, report):
+    text = write_card(facts, report).text
+
+    assert "| training examples | 67349 |\n| learning_rate | 0.0002 |\n| max_grad_norm | 5.0 |\n\n" in text
+    assert "num_train_epochs" not in text
+    assert "| num_train_epochs | 3 |" in write_card(facts, {**report, "training": None}).text
+
+
+def test_how_the_control_was_made_is_said_where_the_report_knows_it(facts, report):
+    text = write_card(facts, report).text
+    assert "Control is the same student, trained on the same data but without the teacher. What" in text
+    assert "is what distillation brought." in text
+
+    settings = {"of them without a label": 3}
+    mixed = write_card(facts, {**report, "training": {**report["training"], "settings": settings}}).text
+    assert "is what teacher and unlabelled examples brought." in mixed
+
+
+def test_a_bare_comparison_says_nothing_of_seeds_and_steps(facts, report):
+    """What ``compare`` alone finds, with seeds and without."""
+    for bare in ({**report, "training": None}, {**report, "training": None, "seeds": []}):
+        text = write_card(facts, bare).text
+        assert "seeds was not recorded." in text
+        for claim in ("same data for", "same number", "same seeds", "These files are", "brought", "one training run"):
+            assert claim not in text
+    assert "How far the figures vary with the seed is not known." in text
 
 
 def test_what_is_not_a_number_is_a_dash(facts, report):
@@ -219,6 +252,7 @@ def test_no_path_token_user_or_host_comes_through(facts, report):
         limits=[f"See {home}/notes.txt"],
     )
     report["dataset"] = f"{home}/data/sst2"
+    report["training"]["settings"] = {"deepspeed": f"{home}/ds.json", "hub_token": TOKEN, "run_name": TOKEN}
     report["machine"] = {"hostname": "bertas-laptop", "user": "berta", "processor": "Xeon 8488C"}
     report["command"] = f"HF_TOKEN={TOKEN} python recipes/sst2.py --dataset {home}/data/sst2 --hub_token {TOKEN}"
     report["versions"] = {"hf-distill": f"file://{home}/hf_distill"}

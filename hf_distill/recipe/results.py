@@ -9,11 +9,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedModel
 
+from hf_distill.card_facts import settings_of
 from hf_distill.deployment import deployment
 from hf_distill.evaluation import compare
 from hf_distill.plots import save_plots
@@ -21,6 +23,7 @@ from hf_distill.processes import leave_together
 from hf_distill.recipe.effort import effort_of
 from hf_distill.recipe.exports import export_student, export_teacher
 from hf_distill.recipe.hardware import LAUNCHED
+from hf_distill.redaction import public_settings
 from hf_distill.report import DistillationReport
 from hf_distill.tracking import track_report
 from hf_distill.trainer import DistillationTrainer
@@ -42,6 +45,7 @@ def report_results(
     dataset: str,
     origin: str,
     card: Mapping[str, Any],
+    settings: Mapping[str, Any] = MappingProxyType({}),
     export: str = "none",
     push: bool = False,
 ) -> DistillationReport | None:
@@ -61,6 +65,7 @@ def report_results(
         dataset: What report and card call the data.
         origin: What the student was before, in words.
         card: More for the card: arguments of ``create_model_card``.
+        settings: What the recipe says of its data, beside the settings of the trainer.
         export: One of ``EXPORTS``: whether the first student becomes ONNX files too, and whether report and card say
             what it and the teacher are worth as such.
         push: Whether to push the first student in the end.
@@ -91,6 +96,7 @@ def report_results(
         report,
         student={**report.student, **effort_of(students)},
         control=report.control and {**report.control, **effort_of(controls)},
+        training=_training(students, controls, settings),
     )
     report.save(folder)
     plots = save_plots(
@@ -109,6 +115,38 @@ def report_results(
     if push:
         first.push_to_hub(dataset=dataset, **card)
     return report
+
+
+def _training(
+    students: Sequence[DistillationTrainer], controls: Sequence[DistillationTrainer], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What report and card say of the trainings: of the student that is published, and how the controls were made."""
+    known = public_settings({**settings_of(students[0]), **settings})
+    made = _control(students, controls, known.get("of them without a label", 0))
+    return {"published_seed": students[0].args.seed, **({"control": made} if made else {}), "settings": known}
+
+
+def _control(
+    students: Sequence[DistillationTrainer], controls: Sequence[DistillationTrainer], unlabelled: int
+) -> str | None:
+    """How the controls were made, in words; ``None`` where there are none, or they are others than the usual ones."""
+
+    def alike(of: Callable[[DistillationTrainer], Any]) -> bool:
+        return [of(student) for student in students] == [of(control) for control in controls]
+
+    if not alike(lambda trainer: (trainer.args.seed, trainer.state.max_steps)):
+        return None
+    if alike(lambda trainer: len(trainer.train_dataset)):
+        return (
+            "the same student, trained on the same data for the same number of steps with the same seeds, but without "
+            "the teacher"
+        )
+    if len(controls[0].train_dataset) == len(students[0].train_dataset) - unlabelled:
+        return (
+            "the same student, trained for the same number of steps with the same seeds, but without the teacher, and "
+            "so on the labelled examples alone"
+        )
+    return None
 
 
 def _exported(

@@ -23,17 +23,11 @@ from hf_distill.recipe.effort import train_measured
 from hf_distill.teachers import Teacher
 from hf_distill.tracking import own_run
 from hf_distill.trainer import DistillationTrainer
-from hf_distill.training_args import DistillationTrainingArguments
+from hf_distill.training_args import DistillationTrainingArguments, about_result
 
 logger = logging.getLogger(__name__)
 
 SETTINGS_FILE, FINISHED_FILE = "_settings.json", "_finished.json"
-NOT_ABOUT_THE_RESULT = (
-    *("output_dir", "log", "hub_", "push_", "run_name", "project", "report_to", "disable_tqdm", "save_", "do_"),
-    *("dataloader_num", "dataloader_pin", "dataloader_persistent", "dataloader_prefetch", "per_device_eval", "eval_"),
-    *("resume_from_checkpoint", "use_cpu", "ddp_", "trackio", "teacher_score_examples"),
-)
-"""Beginnings of the names of arguments that may change without a new training."""
 
 
 class Run:
@@ -136,9 +130,9 @@ def train_run(
     rows = rows.for_training(args.seed) if isinstance(rows, Views) else rows
     settings = {
         **about,
-        "arguments": _about(args),
+        "arguments": about_result(args),
         "rows": rows_fingerprint(rows),
-        "objective": objective and objective.describe(),
+        "objective": objective and {name: repr(term) for name, term in objective.terms.items()},
     }
     run = Run(Path(args.output_dir), settings, args.process_index == 0)
     finished = run.finished
@@ -251,10 +245,6 @@ def without_teacher() -> dict[str, Any]:
     """The arguments that only a training with a teacher depends on, at their defaults: two without are the same."""
     fields = DistillationTrainingArguments.__dataclass_fields__
     return {name: fields[name].default for name in ("temperature", "distillation_weight")}
-
-
-def _about(args: DistillationTrainingArguments) -> dict[str, Any]:
-    return {key: value for key, value in args.to_dict().items() if not key.startswith(NOT_ABOUT_THE_RESULT)}
 
 
 def _read(path: Path) -> Any:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
+from datasets import Dataset
 from test_report import report
 from transformers import default_data_collator
 
-from hf_distill import DistillationTrainer
+from hf_distill import DistillationReport, DistillationTrainer
 from hf_distill.recipe import report_results, results
 
 PLOTS = ["confusion", "models", "reliability", "training_curves"]
@@ -30,7 +32,9 @@ def test_files_and_trackers_hold_the_comparison(tmp_path: Path, monkeypatch: pyt
     returned = report_results(
         [trainer], [], tiny.bert(), {"test": tiny.dataset()}, default_data_collator, dataset="toy", origin="", card={}
     )
-    assert returned == found
+    assert returned is not None
+    assert replace(returned, training=None) == found
+    assert returned.training["settings"]["training examples"] == 36
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         ["README.md", "_tensorboard", "report.json", *(f"{name}.png" for name in PLOTS)]
     )
@@ -57,3 +61,45 @@ def test_no_process_waits_for_the_one_that_compares(
     with pytest.raises(InterruptedError) if first else nullcontext():
         report_results([trainer], [], tiny.bert(), {}, default_data_collator, dataset="toy", origin="", card={})
     assert happened == (["leave", "compare"] if first else ["leave"])
+
+
+@pytest.mark.parametrize(
+    ("unlabelled", "changes", "says"),
+    [
+        (0, {}, "Control is the same student, trained on the same data for the same number of steps with the same"),
+        (12, {}, "with the same seeds, but without the teacher, and so on the labelled examples alone."),
+        (12, {"examples": 20}, "seeds was not recorded."),
+        (0, {"seed": 8}, "seeds was not recorded."),
+        (0, {"steps": 9}, "seeds was not recorded."),
+    ],
+)
+def test_report_and_card_say_how_the_control_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unlabelled: int, changes: dict[str, int], says: str
+) -> None:
+    rows = tiny.dataset().map(lambda row, i: {"labels": -100 if i < unlabelled else row["labels"]}, with_indices=True)
+    labelled = rows.select(range(unlabelled, 36)).select(range(changes.get("examples", 36 - unlabelled)))
+
+    def trained(train: Dataset, seed: int, steps: int) -> DistillationTrainer:
+        trainer = DistillationTrainer(tiny.bert(), tiny.arguments(tmp_path, seed=seed), train_dataset=train)
+        trainer.state.max_steps = steps
+        return trainer
+
+    found, plots = report(), {"save_plots": lambda *_: None, "track_report": lambda *_: None}
+    for name, value in {"compare": lambda *_, **__: found, **plots}.items():
+        monkeypatch.setattr(results, name, value)
+    returned = report_results(
+        [trained(rows, 7, 5)], [trained(labelled, changes.get("seed", 7), changes.get("steps", 5))], tiny.bert(),
+        {"test": rows}, default_data_collator, dataset="toy", origin="", card={},
+        settings={"longest text in tokens": 8, "teacher": "/home/anna/teacher", "api_token": "x"},
+    )  # fmt: skip
+    assert returned is not None
+    training = DistillationReport.load(tmp_path).training
+    assert training == returned.training
+    assert training["published_seed"] == 7
+    assert training["settings"]["longest text in tokens"] == 8
+    assert training["settings"]["of them without a label"] == unlabelled
+    assert "anna" not in str(training)
+    assert "api_token" not in str(training)
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert says in " ".join(text.split())
+    assert "| longest text in tokens | 8 |" in text
