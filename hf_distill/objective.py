@@ -7,6 +7,7 @@ This file knows no particular loss. It is handed loss objects and applies them t
 from __future__ import annotations
 
 import difflib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 
 from hf_distill.schedules import Schedule, as_schedule
 from hf_distill.views import ModelView, StepView
+
+LONG_NUMBER = re.compile(r"(?<![\w.])\d+\.\d{6,}(?:e[+-]?\d+)?")
+"""What arithmetic leaves of a round one, such as 0.09999999999999998."""
 
 
 class Term(ABC):
@@ -281,5 +285,13 @@ class Objective:
         return settings
 
     def describe(self) -> dict[str, str]:
-        """Each term in words, for ``objective.json`` and the model card."""
-        return {name: repr(term) for name, term in self.terms.items()}
+        """Each term in words, for ``objective.json`` and the model card; numbers have at most six digits.
+
+        Example:
+            >>> Objective(ce=LabelTerm(1 - 0.9)).describe()
+            {'ce': 'LabelTerm(weight=0.1)'}
+        """
+        return {
+            name: LONG_NUMBER.sub(lambda found: str(float(f"{float(found[0]):.6g}")), repr(term))
+            for name, term in self.terms.items()
+        }

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from hf_distill import LabelTerm, LogitTerm, ModelView, Objective, StepView, cosine, linear
+from hf_distill import LabelTerm, LogitTerm, ModelView, Objective, StepView, cosine, linear, warmup
 from hf_distill.losses import (
     ClassificationLoss,
     HardTargetLoss,
@@ -25,6 +25,17 @@ def step(progress: float = 0.0, labels: Any = (1, 0), **teachers: torch.Tensor) 
         progress=progress,
         label_loss=ClassificationLoss(),
     )
+
+
+def test_words_have_six_digits() -> None:
+    objective = Objective(
+        ce=LabelTerm(1 - 0.9), kd=LogitTerm(SoftTargetLoss(4.0), 10 * 0.7), more=LabelTerm(warmup(20 / 240, 0.1 + 0.2))
+    )
+    assert objective.describe() == {
+        "ce": "LabelTerm(weight=0.1)",
+        "kd": "LogitTerm(SoftTargetLoss(temperature=4.0), weight=7.0)",
+        "more": "LabelTerm(weight=warmup(0.0833333, 0.3))",
+    }
 
 
 def test_parts_are_weighted_and_named() -> None:
