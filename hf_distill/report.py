@@ -7,7 +7,7 @@ import os
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -119,14 +119,16 @@ class DistillationReport:
 
         Raises:
             FileNotFoundError: there is none.
-            ValueError: the file holds something else.
+            ValueError: the file holds something else, or a part of a report.
         """
         file = Path(path) / FILE_NAME if Path(path).is_dir() else Path(path)
         content = json.loads(file.read_text(encoding="utf-8"))
-        known = {entry.name for entry in fields(cls)}
-        if not isinstance(content, dict) or not {"teacher", "student", "split"} <= set(content) <= known:
+        known = {entry.name: entry.default is MISSING and entry.default_factory is MISSING for entry in fields(cls)}
+        if not isinstance(content, dict) or not set(content) <= set(known):
             found = sorted(content) if isinstance(content, dict) else type(content).__name__
             raise ValueError(f"{file} is no report of hf_distill: it holds {found}, a report holds {sorted(known)}.")
+        if missing := [name for name, required in known.items() if required and name not in content]:
+            raise ValueError(f"{file} is no whole report: {', '.join(missing)} is missing. Run the recipe again.")
         return cls(**content)
 
     def of_split(self, split: str | None = None) -> Mapping[str, Any]:

@@ -83,6 +83,14 @@ def test_loading_something_else_is_an_error(tmp_path):
         DistillationReport.load(tmp_path / "nowhere.json")
 
 
+def test_a_part_of_a_report_is_an_error_that_names_what_is_missing(tmp_path):
+    whole = report().to_dict()
+    parts = {name: value for name, value in whole.items() if name not in ("agreement", "machine", "command")}
+    (tmp_path / "report.json").write_text(json.dumps(parts))
+    with pytest.raises(ValueError, match=r"no whole report: agreement, machine is missing\. Run"):
+        DistillationReport.load(tmp_path)
+
+
 def test_table_shows_means_and_deviations_within_100_columns():
     table = report(dataset="path/to/toy", other_splits={"validation": dict(report().of_split())}).to_table()
     assert max(map(len, table.splitlines())) <= 100
