@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-SECRET = r"(?:token|password|secret|api[_-]?key)"
+SECRET = r"(?:token|password|secret|key)"
 PRIVATE_NAME = re.compile(rf"(?i)(?:^|[_-]){SECRET}$|^(?:host|node|user)(?:_?name)?$")
 SECRET_FLAG = re.compile(rf"(?i)(--[\w-]*{SECRET}[= ]|\b\w*{SECRET}=)(?:'[^']*'|\"[^\"]*\"|\S+)")
 HUB_TOKEN = re.compile(r"\b(?:hf|api)_[A-Za-z0-9]{20,}")

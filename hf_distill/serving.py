@@ -19,10 +19,10 @@ def onnx_file(folder: str | Path) -> str | None:
 
 
 def endpoint_name(name: str) -> str:
-    """A name that Inference Endpoints takes: at most 32 lower-case letters, digits and dashes.
+    """A name that Inference Endpoints takes: at most 32 of a-z, 0-9 and dashes; ``student`` where none is left.
 
     Example:
-        >>> endpoint_name("SST2_tiny.v1")
-        'sst2-tiny-v1'
+        >>> endpoint_name("SST2_tiny.v1"), endpoint_name("\N{GREEK SMALL LETTER PI}")
+        ('sst2-tiny-v1', 'student')
     """
-    return re.sub(r"[^a-z0-9]+", "-", name.lower())[:32].strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:32].strip("-") or "student"
