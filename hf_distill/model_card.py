@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hf_distill.card_figures import MODELS, class_rows, figure, is_number, measure_rows
 from hf_distill.deployment_table import COLUMNS, MISSING, deployment_cells, deployment_notes
+from hf_distill.hub_codes import check_language, check_license
 from hf_distill.redaction import public_settings, redacted
 from hf_distill.report import flag_by_flag, training_notes
 from hf_distill.serving import TEI_ARCHITECTURES, endpoint_name
@@ -108,7 +109,7 @@ def write_card(facts: CardFacts, report: Mapping[str, Any] | None = None) -> Mod
         The card, with the Hub's metadata; ``card.save(path)`` writes it.
 
     Raises:
-        ValueError: the task is neither text nor image classification.
+        ValueError: the task is neither text nor image classification, or the Hub knows no such licence or language.
 
     Example:
         >>> facts = CardFacts("tiny-sentiment", "text-classification", teachers=[TeacherFacts("org/large-sentiment")])
@@ -118,6 +119,8 @@ def write_card(facts: CardFacts, report: Mapping[str, Any] | None = None) -> Mod
     """
     if facts.task not in TASK_NAMES:
         raise ValueError(f"A card's task must be one of {', '.join(TASK_NAMES)}; got {facts.task!r}.")
+    check_license(facts.license)
+    check_language(facts.language)
     facts = _publishable(facts)
     if report is not None:
         absent = dict.fromkeys(("split", "examples", "control", "command", "deployment", "training"))

@@ -1,15 +1,21 @@
-"""The index of ``model_cards/`` is what the reports beside the cards say."""
+"""Index and cards of ``model_cards/`` are what the reports beside them say, and the Hub would take them."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import huggingface_hub
 import pytest
+from card_rules import errors_of
+from hub_server import HubServer
 from huggingface_hub import ModelCard
+
+from hf_distill.model_card import CardFacts, write_card
 
 CARDS = Path(__file__).parent.parent / "model_cards"
 NAMES = sorted(path.stem for path in CARDS.glob("*.md") if path.name != "README.md")
@@ -64,3 +70,66 @@ def test_what_a_card_says_in_words(index: ModuleType) -> None:
     assert index.data("- Data: d\n") == "d"
     with pytest.raises(ValueError, match=r"The card \['# A'\] has no line '- Student: \.\.\.'"):
         index.fact(card, "Student")
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[None]:
+    with HubServer("") as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        patch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
+        yield
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize("name", NAMES)
+def test_the_librarys_own_validation_takes_a_card(name: str) -> None:
+    card = ModelCard.load(CARDS / f"{name}.md")
+    card.validate()
+    again = huggingface_hub.ModelCardData(**card.data.to_dict())
+    assert again.eval_results == card.data.eval_results
+    assert again.to_dict() == card.data.to_dict()
+
+
+def generated(license: str | None = "apache-2.0", language: str = "en") -> ModelCard:
+    origin = {"base_model": "org/base", "datasets": ["nyu-mll/glue:sst2", "/home/anna/more"]}
+    facts = CardFacts("x", "text-classification", license=license, language=language, **origin)
+    scores = {"student": {"accuracy": 0.9, "macro_f1": 0.8}, "dataset": "nyu-mll/glue:sst2", "split": "test"}
+    return write_card(facts, {**scores, "other_splits": {"validation": {"student": {"accuracy": 0.7}}}})
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("license: apache-2.0", "license: Apache 2"), ("language:\n- en", "language:\n- English")]
+)
+def test_the_librarys_own_validation_takes_a_generated_card_and_refuses_a_bad_one(right: str, wrong: str) -> None:
+    text = str(generated())
+    ModelCard(text).validate()
+    assert right in text
+    with pytest.raises(ValueError, match=wrong.split()[-1]):
+        ModelCard(text.replace(right, wrong)).validate()
+
+
+def test_what_would_be_refused_is_not_written() -> None:
+    with pytest.raises(ValueError, match=r"did you mean apache-2\.0"):
+        generated(license="Apache 2")
+    with pytest.raises(ValueError, match="'English' is no code of a language"):
+        generated(language="English")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "says"),
+    [
+        ("base_model: org/base", "base_model: a/b/c", "base_model"),
+        ("- nyu-mll/glue\n", "- path/to/glue\n", "datasets"),
+        ("type: nyu-mll/glue", "type: my reviews", "name on the Hub"),
+        ("      type: nyu-mll/glue\n", "", "name and type"),
+        ("value: 0.9", "value: high", "a number"),
+        ("- name: x\n", "- name: 3\n", "model-index"),
+        ("      type: text-classification\n", "", "task with a type"),
+    ],
+)
+def test_the_hub_of_the_tests_sees_mistakes(right: str, wrong: str, says: str) -> None:
+    text = str(generated())
+    assert errors_of(text) == []
+    assert right in text
+    assert any(says in error for error in errors_of(text.replace(right, wrong, 1)))

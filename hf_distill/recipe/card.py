@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from hf_distill.hub_codes import check_language, check_license
 from hf_distill.model_card import hub_id
 
 
 @dataclass
 class CardArguments:
-    """The flags of every recipe that are for the card alone."""
+    """The flags of every recipe that are for the card alone.
+
+    Raises:
+        ValueError: the Hub would refuse one of them, which is said before anything takes long.
+    """
 
     language: str | None = field(
         default=None, metadata={"help": "For the card: language of the data, such as en; several with commas."}
@@ -18,6 +23,10 @@ class CardArguments:
     license: str | None = field(
         default=None, metadata={"help": "For the card: the Hub's identifier of the student's licence."}
     )
+
+    def __post_init__(self) -> None:
+        check_license(self.license)
+        check_language(_codes(self.language))
 
     def for_card(self, *data: str | None, language: str | None = None) -> dict[str, Any]:
         """The arguments of ``create_model_card``.
@@ -30,9 +39,12 @@ class CardArguments:
             >>> CardArguments(license="mit").for_card("stanfordnlp/sst2", "/home/anna/reviews", None)
             {'language': None, 'license': 'mit', 'dataset_tags': ['stanfordnlp/sst2']}
         """
-        said = self.language or language
         return {
-            "language": [code.strip() for code in said.split(",")] if said else None,
+            "language": _codes(self.language or language),
             "license": self.license,
             "dataset_tags": [found for name in data if name and (found := hub_id(name.partition(":")[0]))],
         }
+
+
+def _codes(text: str | None) -> list[str] | None:
+    return [code.strip() for code in text.split(",")] if text else None

@@ -29,6 +29,13 @@ def test_a_language_is_said_of_known_data_or_by_the_flag_alone() -> None:
     assert CardArguments().for_card("org/reviews")["language"] is None
 
 
+def test_what_the_hub_would_refuse_is_refused_before_any_training() -> None:
+    with pytest.raises(ValueError, match="The Hub knows no licence 'MIT licence'"):
+        CardArguments(license="MIT licence")
+    with pytest.raises(ValueError, match="'English' is no code"):
+        CardArguments(language="en,English")
+
+
 def test_what_lies_on_the_disk_is_not_the_hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my-reviews").mkdir()
     monkeypatch.chdir(tmp_path)
