@@ -17,7 +17,7 @@ from hf_distill.environment import library_versions
 from hf_distill.image_views import stored_rows
 from hf_distill.labels import LABEL_COLUMNS, label_names
 from hf_distill.losses import NO_LABEL
-from hf_distill.model_card import TASK_NAMES, CardFacts, TeacherFacts, hub_id, sources
+from hf_distill.model_card import TASK_NAMES, CardFacts, TeacherFacts, hub_id, listed, sources
 from hf_distill.report_page import PLOTS
 from hf_distill.serving import onnx_file
 from hf_distill.teachers import Teacher
@@ -60,7 +60,7 @@ def facts_of(
     base = finetuned_from or hub_id(getattr(config, "_name_or_path", ""))
     layers_were_taken = base in [teacher.name for teacher in teachers]
     is_image = getattr(trainer.model, "main_input_name", "") == "pixel_values"
-    named_task = next((task for task in _listed(tasks) if task in TASK_NAMES), None)
+    named_task = next((task for task in listed(tasks) if task in TASK_NAMES), None)
     losses = [getattr(term, "loss", None) for term in trainer.distillation_objective.terms.values()]
     return CardFacts(
         model_name=model_name or Path(args.output_dir).resolve().name,
@@ -70,11 +70,11 @@ def facts_of(
         base_model=base,
         base_model_relation=None if layers_were_taken else "finetune",
         student_origin=trainer.student_origin,
-        datasets=_listed(dataset or dataset_tags),
-        dataset_tags=_listed(dataset_tags),
+        datasets=listed(dataset or dataset_tags),
+        dataset_tags=listed(dataset_tags),
         language=language,
         license=license,
-        tags=_listed(tags),
+        tags=listed(tags),
         labels=label_names(config) or [],
         objective=trainer.distillation_objective.describe(),
         training=settings_of(trainer),
@@ -149,7 +149,3 @@ def _examples(rows: Any) -> dict[str, int]:
         return {"training examples": len(rows), "of them without a label": len(rows)}
     labels = np.asarray(rows.with_format("numpy")[column][:]).reshape(len(rows), -1)
     return {"training examples": len(rows), "of them without a label": int((labels == NO_LABEL).all(axis=1).sum())}
-
-
-def _listed(value: str | Sequence[str] | None) -> list[str]:
-    return [value] if isinstance(value, str) else list(value or ())

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hf_distill.card_figures import MODELS, class_rows, figure, is_number, measure_rows
 from hf_distill.deployment_table import COLUMNS, MISSING, deployment_cells, deployment_notes
+from hf_distill.figures import MODELS, class_rows, figure, is_number, measure_rows
 from hf_distill.hub_codes import check_language, check_license
 from hf_distill.redaction import public_settings, redacted
 from hf_distill.report import flag_by_flag, training_notes
 from hf_distill.serving import TEI_ARCHITECTURES, endpoint_name
+from hf_distill.templating import template
 
 TASK_NAMES = {"text-classification": "Text Classification", "image-classification": "Image Classification"}
 CLASS_COLUMNS = ("Class", "Precision", "Recall", "F1")
@@ -126,7 +126,7 @@ def write_card(facts: CardFacts, report: Mapping[str, Any] | None = None) -> Mod
         absent = dict.fromkeys(("split", "examples", "control", "command", "deployment", "training"))
         report = redacted({**absent, **report, "machine": public_settings(report.get("machine") or {})})
     deployment, trainings = ((report or {}).get(name) or {} for name in ("deployment", "training"))
-    text = _template("model_card.md").render(
+    text = template("model_card.md", FILTERS).render(
         facts=facts,
         report=report,
         trainings=trainings,
@@ -234,7 +234,7 @@ def _metadata(facts: CardFacts, report: Mapping[str, Any] | None) -> ModelCardDa
     results = _eval_results(facts, report) if report is not None else []
     tags = [*(["knowledge-distillation"] if facts.teachers else []), "hf-distill", *facts.tags]
     return ModelCardData(
-        language=_listed(facts.language) or None,
+        language=listed(facts.language) or None,
         license=facts.license,
         library_name="transformers",
         pipeline_tag=facts.task,
@@ -286,14 +286,20 @@ def _evaluation(report: Mapping[str, Any]) -> dict[str, Any]:
         "dataset": _data_link(str(report["dataset"])) if report.get("dataset") else "data without a name",
         "seeds": report.get("seeds") or [],
         "columns": ["", *(name.capitalize() for name in models)],
-        "rows": measure_rows(report, models),
+        "rows": _titled(measure_rows(report, models)),
         "other_splits": {
-            split: measure_rows(scores, models) for split, scores in (report.get("other_splits") or {}).items()
+            split: _titled(measure_rows(scores, models, main=False))
+            for split, scores in (report.get("other_splits") or {}).items()
         },
         "relations": [(name, value) for name, value in relations if value != MISSING],
         "class_columns": [*CLASS_COLUMNS, *(f"{name.capitalize()} F1" for name in compared), "Examples"],
         "classes": class_rows(report, compared),
     }
+
+
+def _titled(rows: Iterable[Sequence[str]]) -> list[list[str]]:
+    """The rows of a table with a capital at the beginning of each."""
+    return [[label[0].upper() + label[1:], *cells] for label, *cells in rows]
 
 
 def _with_section(card: str, following: str, write: Callable[[str], str]) -> str | None:
@@ -310,11 +316,11 @@ def _with_section(card: str, following: str, write: Callable[[str], str]) -> str
 
 def _deployed(deployment: Mapping[str, Any]) -> str:
     """The section about PyTorch, ONNX and int8."""
-    text: str = _template("deployment.md").render(
+    text: str = template("deployment.md", FILTERS).render(
         deployment=deployment,
         dataset=_data_link(str(deployment["dataset"])),
-        columns=["", *(column[0].upper() + column[1:] for column in COLUMNS)],
-        rows=[[label[0].upper() + label[1:], *cells] for label, cells in deployment_cells(deployment)],
+        columns=["", *(title for [title] in _titled(zip(COLUMNS, strict=True)))],
+        rows=_titled([label, *cells] for label, cells in deployment_cells(deployment)),
         notes=deployment_notes(deployment),
     )
     return text
@@ -322,7 +328,7 @@ def _deployed(deployment: Mapping[str, Any]) -> str:
 
 def _onnx_route(file: str, task: str) -> str:
     """The section about ONNX Runtime."""
-    text: str = _template("onnx_route.md").render(file=file, task=task)
+    text: str = template("onnx_route.md", FILTERS).render(file=file, task=task)
     return text
 
 
@@ -336,7 +342,7 @@ def _origins(facts: CardFacts) -> list[tuple[str, str]]:
         ("Teachers" if len(teachers) > 1 else "Teacher", ", ".join(teachers)),
         ("Student", f"started from {_link(facts.base_model)}" if facts.base_model else facts.student_origin),
         ("Data", ", ".join(map(_data_link, facts.datasets))),
-        ("Language", ", ".join(_listed(facts.language))),
+        ("Language", ", ".join(listed(facts.language))),
     )
     return [(title, value) for title, value in lines if value]
 
@@ -389,7 +395,8 @@ def _plain_name(name: str) -> str:
     return f"{Path(name).name} (local)" if is_local else name
 
 
-def _listed(value: str | Sequence[str] | None) -> list[str]:
+def listed(value: str | Sequence[str] | None) -> list[str]:
+    """One or several as a list."""
     return [value] if isinstance(value, str) else list(value or ())
 
 
@@ -403,13 +410,4 @@ def _code(value: Any) -> str:
     return "`" + " ".join(str(value).split()).replace("|", "\\|").replace("`", "'") + "`"
 
 
-def _template(name: str) -> Any:
-    environment = Environment(
-        loader=PackageLoader("hf_distill"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"cell": _cell, "code": _code, "endpoint_name": endpoint_name, "flag_by_flag": flag_by_flag}
-    return environment.get_template(name)
+FILTERS = {"cell": _cell, "code": _code, "endpoint_name": endpoint_name, "flag_by_flag": flag_by_flag}

@@ -10,8 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from hf_distill.figures import MODELS
 from hf_distill.objective import Objective
-from hf_distill.report import MODELS, DistillationReport
+from hf_distill.report import DistillationReport
 
 COLOURS = {"teacher": "#0072B2", "student": "#D55E00", "control": "#6E6E6E"}
 COMPONENT_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

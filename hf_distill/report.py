@@ -12,29 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from hf_distill.deployment_table import deployment_lines
+from hf_distill.figures import MODELS, figure, measure_rows
 
 FILE_NAME = "report.json"
-MODELS = ("teacher", "student", "control")
 LABEL_WIDTH, COLUMN_WIDTH = 26, 23
 WIDTH = 100
-
-_ROWS = (
-    ("accuracy", "accuracy", "{:.3f}"),
-    ("macro F1", "macro_f1", "{:.3f}"),
-    ("calibration error (ECE)", "ece", "{:.3f}"),
-)
-_FIXED_ROWS = (
-    ("parameters", "parameters", "{:,.0f}"),
-    ("size, MB", "size_mb", "{:.1f}"),
-    ("latency p50, ms", "latency_ms.p50", "{:.2f}"),
-    ("latency p95, ms", "latency_ms.p95", "{:.2f}"),
-    ("throughput, examples/s", "throughput_per_s", "{:,.0f}"),
-)
-_TRAINING_ROWS = (
-    ("training, s", "training_s", "{:,.0f}"),
-    ("training energy, Wh", "training_energy_wh", "{:,.2f}"),
-)
-"""These stand there where somebody has them."""
 
 
 @dataclass(frozen=True)
@@ -208,16 +190,14 @@ class DistillationReport:
         Size and speed do not depend on the split and stand with the main one only.
         """
         chosen, models = self.of_split(split), self.models(split)
-        measured = [row for row in _TRAINING_ROWS if any(chosen[name].get(row[1]) is not None for name in models)]
-        measures = (*_ROWS, *_FIXED_ROWS, *measured) if (split or self.split) == self.split else _ROWS
-        rows = [(label, [_figure(chosen[name], key, form) for name in models]) for label, key, form in measures]
+        rows = [(label, cells) for label, *cells in measure_rows(chosen, models, (split or self.split) == self.split)]
         relations = [
-            ("agreement with teacher", "agreement", "{:.3f}"),
-            ("KL(teacher‖student), nats", "kl_nats", "{:.3f}"),
-            *([("gap closed", "gap_closed", "{:.1%}")] if "control" in models else []),
+            ("agreement with teacher", "agreement", ".3f"),
+            ("KL(teacher‖student), nats", "kl_nats", ".3f"),
+            *([("gap closed", "gap_closed", ".1%")] if "control" in models else []),
         ]
-        for label, key, form in relations:
-            cell = _figure(chosen, key, form)
+        for label, key, spec in relations:
+            cell = figure(chosen, key, spec)
             rows.append((label, [cell if name == "student" else "" for name in models]))
         return rows
 
@@ -268,17 +248,6 @@ _SPLIT_KEYS = (
 
 def _line(label: str, cells: Sequence[str]) -> str:
     return (f"{label:<{LABEL_WIDTH}}" + "".join(f"{cell:>{COLUMN_WIDTH}}" for cell in cells)).rstrip()
-
-
-def _figure(figures: Mapping[str, Any], key: str, form: str) -> str:
-    """A number with its deviation where that is not 0; ``latency_ms.p50`` looks into ``latency_ms``."""
-    outer, _, inner = key.partition(".")
-    mean, std = figures.get(outer), figures.get(f"{outer}_std")
-    if inner:
-        mean, std = (None if value is None else value[inner] for value in (mean, std))
-    if mean is None:
-        return "–"
-    return form.format(mean) + (f" ± {form.format(std)}" if std else "")
 
 
 def _why_no_gap(chosen: Mapping[str, Any]) -> list[str]:

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from hf_distill.deployment_table import COLUMNS, deployment_cells, deployment_notes, deployment_title
 from hf_distill.report import DistillationReport, flag_by_flag
+from hf_distill.templating import template
 
 PLOTS = {
     "models.png": "Teacher, student and control side by side: accuracy, size and speed.",
@@ -38,7 +37,7 @@ def report_page(report: DistillationReport, plots: str | Path | None = None) -> 
         if plots is not None and (Path(plots) / name).is_file()
     ]
     splits = [report.split, *report.other_splits]
-    page: str = _template().render(
+    page: str = template("report.html", {"flag_by_flag": flag_by_flag}).render(
         report=report,
         title=report.title(),
         headlines=_headlines(report),
@@ -109,15 +108,3 @@ def _facts(report: DistillationReport) -> list[tuple[str, str]]:
 
 def _titled(versions: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(name.replace("_", "-"), version) for name, version in versions.items()]
-
-
-def _template() -> Any:
-    environment = Environment(
-        loader=PackageLoader("hf_distill"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["flag_by_flag"] = flag_by_flag
-    return environment.get_template("report.html")

@@ -1,4 +1,4 @@
-"""A report's figures as the cells of a model card's tables."""
+"""A report's figures as the cells of tables: on a card, on a page, in a terminal and in trackers."""
 
 from __future__ import annotations
 
@@ -11,22 +11,34 @@ from hf_distill.deployment_table import MISSING
 MODELS = ("teacher", "student", "control")
 
 
-def measure_rows(report: Mapping[str, Any], models: Sequence[str]) -> list[list[str]]:
-    """One line a measure: its name, then each model's figure. Measures that nobody has are left out."""
-    columns = [report.get(model) or {} for model in models]
-    measures = (
-        ("Accuracy", "accuracy", ".3f"),
-        ("Macro F1", "macro_f1", ".3f"),
-        ("Calibration error (ECE)", "ece", ".3f"),
-        ("Parameters", "parameters", ",.0f"),
-        ("Size, MB", "size_mb", ",.1f"),
-        ("Latency p50, ms", "latency_ms.p50", ",.2f"),
-        ("Latency p95, ms", "latency_ms.p95", ",.2f"),
-        ("Throughput, examples/s", "throughput_per_s", ",.0f"),
-        ("Training, s", "training_s", ",.0f"),
-        ("Training energy, Wh", "training_energy_wh", ",.2f"),
-    )
-    rows = [[title, *(figure(scores, key, spec) for scores in columns)] for title, key, spec in measures]
+SCORES = (
+    ("accuracy", "accuracy", ".3f"),
+    ("macro F1", "macro_f1", ".3f"),
+    ("calibration error (ECE)", "ece", ".3f"),
+)
+OF_ALL_SPLITS = (
+    ("parameters", "parameters", ",.0f"),
+    ("size, MB", "size_mb", ",.1f"),
+    ("latency p50, ms", "latency_ms.p50", ",.2f"),
+    ("latency p95, ms", "latency_ms.p95", ",.2f"),
+    ("throughput, examples/s", "throughput_per_s", ",.0f"),
+    ("training, s", "training_s", ",.0f"),
+    ("training energy, Wh", "training_energy_wh", ",.2f"),
+)
+"""These do not depend on the split and stand with the main one only."""
+
+
+def measure_rows(split: Mapping[str, Any], models: Sequence[str], main: bool = True) -> list[list[str]]:
+    """One line a measure: its name, then each model's figure. Measures that nobody has are left out.
+
+    Args:
+        split: What a report says of a split.
+        models: Some of ``MODELS``.
+        main: Whether it is the report's main split.
+    """
+    columns = [split.get(model) or {} for model in models]
+    measures = (*SCORES, *(OF_ALL_SPLITS if main else ()))
+    rows = [[label, *(figure(scores, key, spec) for scores in columns)] for label, key, spec in measures]
     return [row for row in rows if any(cell != MISSING for cell in row[1:])]
 
 
