@@ -15,7 +15,10 @@ from card_rules import errors_of
 from hub_server import HubServer
 from huggingface_hub import ModelCard
 
+from hf_distill.deployment_table import deployment_cells, deployment_notes
+from hf_distill.figures import MODELS, class_rows, figure, measure_rows
 from hf_distill.model_card import CardFacts, write_card
+from hf_distill.report import training_notes
 
 CARDS = Path(__file__).parent.parent / "model_cards"
 NAMES = sorted(path.stem for path in CARDS.glob("*.md") if path.name != "README.md")
@@ -56,6 +59,42 @@ def test_a_card_says_what_its_report_says(name: str) -> None:
     assert results["accuracy"] == round(report["student"]["accuracy"], 4)
     assert results["f1"] == round(report["student"]["macro_f1"], 4)
     assert report["command"] in card.text.replace(" \\\n ", "")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_tables_and_notes_of_a_card_are_its_reports(name: str) -> None:
+    """Line by line from the results to the training, and after it all that the report knows."""
+    text = (CARDS / f"{name}.md").read_text(encoding="utf-8")
+    report = json.loads((CARDS / f"{name}.json").read_text(encoding="utf-8"))
+    results, training = re.search(r"\n## Results\n(.*)\n## Training\n(.*)\n## Serving\n", text, re.DOTALL).groups()
+    deployment, others = report.get("deployment"), report["other_splits"].values()
+    rows = [
+        *measure_rows(report, MODELS),
+        *class_rows(report, ["teacher", "control"]),
+        *(row for split in others for row in measure_rows(split, MODELS, main=False)),
+        *([label, *cells] for label, cells in (deployment_cells(deployment) if deployment else [])),
+    ]
+    said = [cells for cells in table_rows(results) if cells[0] and cells[0] != "Class"]
+    assert [(cells[0].lower(), cells[1:]) for cells in said] == [(label.lower(), cells) for label, *cells in rows]
+    assert re.findall("^- (?:In float32|The .* int8).*", results, re.MULTILINE) == [
+        f"- {note}" for note in (deployment_notes(deployment) if deployment else [])
+    ]
+    relations = ("agreement", ".3f"), ("kl_nats", ".3f"), ("gap_closed", ".2f")
+    found = re.findall(r"^- (?:Agreement|KL|Gap closed).*: (.*)$", results, re.MULTILINE)
+    assert found == [figure(report, key, spec) for key, spec in relations]
+
+    notes = training_notes(report["student"])
+    assert re.findall(r"^Training: .*$", training, re.MULTILINE) == notes
+    known = {**report["machine"], **report["versions"], **(report.get("training") or {}).get("settings", {})}
+    shown = dict(table_rows(training))
+    for key, value in known.items():
+        assert shown.get(key) == (str(value) if value not in (None, "") else None)
+
+
+def table_rows(text: str) -> list[list[str]]:
+    """The cells of all tables in Markdown, without the lines under their heads."""
+    lines = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("|:")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 def test_what_a_card_says_in_words(index: ModuleType) -> None:
