@@ -67,7 +67,9 @@ def train(
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     student = tiny.vgg(batch_norm=True, problem_type="single_label_classification")
     if seen is not None:
-        student.vgg.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().clone()))
+        student.vgg.register_forward_pre_hook(
+            lambda vgg, given: seen.append(given[0].detach().clone()) if vgg.training else None
+        )
     ours = {"num_train_epochs": 3, "per_device_train_batch_size": 8 // processes, "train_sampling_strategy": "random"}
     trainer = DistillationTrainer(
         student,

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
 from image_methods import METHODS
 
 LABELS = "LabelTerm(weight=1.0)"
-TWELFTH = "warmup(0.08333333333333333, 1.0)"
+TWELFTH = "warmup(0.0833333, 1.0)"
 BESIDE = {"ce": "LabelTerm(weight=0.25)", "kd": "LogitTerm(SoftTargetLoss(temperature=3.0), weight=0.75)"}
 
 
@@ -39,8 +39,8 @@ DESCRIBED = {
     },
     "multi_level": {
         "ce": "LabelTerm(weight=0.25)",
-        "kd": "LogitTerm(MultiLevelLogitLoss(temperatures=(2.0, 3.0, 4.0, 5.0, 6.0), batch_weight=0.3333333333333333, "
-        "class_weight=0.3333333333333333), weight=2.8125)",
+        "kd": "LogitTerm(MultiLevelLogitLoss(temperatures=(2.0, 3.0, 4.0, 5.0, 6.0), batch_weight=0.333333, "
+        "class_weight=0.333333), weight=2.8125)",
     },
     "hint": {**BESIDE, "hint": f"FeatureTerm(HintLoss(), {pairs('blocks.2')}, weight=1.0)"},
     "attention": {**BESIDE, "attention": f"FeatureTerm(AttentionTransferLoss(), {pairs(*MAPS)}, weight=5.0)"},
