@@ -16,6 +16,7 @@ from PIL import Image
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
 
+from hf_distill.deployment_table import COLUMNS, deployment_cells, deployment_notes, deployment_title
 from hf_distill.redaction import first_line, public_settings
 from hf_distill.report import DistillationReport
 
@@ -26,6 +27,7 @@ TENSORBOARD_FOLDER = "_tensorboard"
 
 SCORES = ("accuracy", "macro_f1", "ece")
 SIZE_AND_SPEED = ("parameters", "size_mb", "throughput_per_s", "latency_ms")
+EFFORT = ("training_s", "training_energy_wh")
 RELATIONS = ("agreement", "kl_nats", "gap_closed")
 
 
@@ -151,7 +153,8 @@ def figures(report: DistillationReport) -> dict[str, float]:
     """The numbers of a report as ``SPLIT/MODEL/MEASURE``, and as ``SPLIT/RELATION`` those between the models.
 
     So ``test/student/accuracy``, ``test/student/latency_ms_p50`` and ``test/gap_closed``, and with several seeds their
-    standard deviation, ``test/student/accuracy_std``. Size and speed stand with the main split only.
+    standard deviation, ``test/student/accuracy_std``. Size, speed, and time and energy of the training stand with the
+    main split only.
 
     Args:
         report: What :func:`hf_distill.compare` found.
@@ -159,12 +162,12 @@ def figures(report: DistillationReport) -> dict[str, float]:
     found: dict[str, float | None] = {}
     for split in _splits(report):
         chosen = report.of_split(split)
-        measures = (*SCORES, *SIZE_AND_SPEED) if split == report.split else SCORES
+        measures = (*SCORES, *SIZE_AND_SPEED, *EFFORT) if split == report.split else SCORES
         for ending in ("", "_std"):
             found.update({f"{split}/{key}{ending}": chosen[key + ending] for key in RELATIONS})
             for model in report.models(split):
                 for key in measures:
-                    value = chosen[model][key + ending]
+                    value = chosen[model].get(key + ending)
                     parts = {f"_{part}": one for part, one in value.items()} if isinstance(value, dict) else {"": value}
                     found.update({f"{split}/{model}/{key}{part}{ending}": one for part, one in parts.items()})
     return {name: value for name, value in found.items() if value is not None}
@@ -185,6 +188,10 @@ def _to_tensorboard(name: str, trainer: Trainer, report: DistillationReport, plo
         for split in _splits(report):
             table = _table(["measure", *report.models(split)], [(label, *cells) for label, cells in report.rows(split)])
             writer.add_text(f"comparison/{split}", "\n\n".join([report.title(split), table, *report.notes(split)]))
+        if report.deployment is not None:
+            table = _table(["model", *COLUMNS], _deployment_rows(report.deployment))
+            notes = deployment_notes(report.deployment)
+            writer.add_text("deployment", "\n\n".join([deployment_title(report.deployment), table, *notes]))
         for plot in plots:
             with Image.open(plot) as image:
                 writer.add_image(f"plots/{plot.stem}", np.asarray(image.convert("RGB")), dataformats="HWC")
@@ -222,6 +229,9 @@ def _media(tracker: Any, report: DistillationReport, plots: Sequence[Path]) -> d
         )
         for split in _splits(report)
     }
+    if report.deployment is not None:
+        rows = _deployment_rows(report.deployment)
+        tables["deployment"] = tracker.Table(columns=["model", *COLUMNS], data=rows)
     return {**tables, **{f"plots/{plot.stem}": tracker.Image(str(plot)) for plot in plots}}
 
 
@@ -256,6 +266,10 @@ def _home(args: TrainingArguments) -> Path:
 
 def _splits(report: DistillationReport) -> list[str]:
     return [report.split, *report.other_splits]
+
+
+def _deployment_rows(deployment: Mapping[str, Any]) -> list[list[str]]:
+    return [[label, *cells] for label, cells in deployment_cells(deployment)]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

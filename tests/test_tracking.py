@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
+import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -48,6 +51,17 @@ def trainer(folder: Path, *trackers: Any, **settings: Any) -> DistillationTraine
 def plots(tmp_path: Path) -> list[Path]:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)).save(tmp_path / "models.png")
     return [tmp_path / "models.png"]
+
+
+def with_deployment() -> Any:
+    """A report of a student that was exported, and whose training was measured."""
+    row = {"model": "student", "format": "ONNX", "size_bytes": 62_500_000, "latency_ms": {"p50": 2.6}}
+    row |= {"throughput_per_s": 256.2, "accuracy": 0.859, "agreement": 1.0, "max_error": 2.4e-6}
+    section = {"rows": [row], "machine": {"cpu": "a CPU"}, "dataset": "toy", "split": "test", "examples": 50}
+    return report(student=made_figures(0.85, 0.01, training_s=3.0, training_s_std=0.5), deployment=section)
+
+
+DEPLOYED = ["student, ONNX", "62.5", "2.60", "256", "0.859", "1.000", "2.4e-06"]
 
 
 # ---- TensorBoard ----
@@ -116,7 +130,8 @@ def test_a_folder_that_is_given_has_one_beneath_it_for_each_run(
 def test_a_comparison_is_a_run_of_plots_tables_and_figures(
     tmp_path: Path, read: Callable[[Path], Any], plots: list[Path]
 ) -> None:
-    compared = report(other_splits={"validation": dict(report(student=made_figures(0.7)).of_split())})
+    validation = dict(report(student=made_figures(0.7)).of_split())
+    compared = replace(with_deployment(), other_splits={"validation": validation})
     track_report(trainer(tmp_path / "out", report_to="tensorboard", run_name="try"), compared, plots)
     events = read(tmp_path / "out" / "_tensorboard" / "try-comparison")
 
@@ -126,7 +141,9 @@ def test_a_comparison_is_a_run_of_plots_tables_and_figures(
     assert "| measure | teacher | student | control |" in text(events, "comparison/test")
     assert "| accuracy | 0.900 | 0.850 ± 0.010 | 0.800 ± 0.020 |" in text(events, "comparison/test")
     assert "| accuracy | 0.900 | 0.700 | 0.800 ± 0.020 |" in text(events, "comparison/validation")
+    assert f"| {' | '.join(DEPLOYED)} |\n\nIn float32" in text(events, "deployment")
     assert events.Scalars("test/student/accuracy")[0].value == pytest.approx(0.85)
+    assert events.Scalars("test/student/training_s_std")[0].value == pytest.approx(0.5)
     assert events.Scalars("validation/student/accuracy")[0].value == pytest.approx(0.7)
     about = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
     assert all(word in about for word in (b"objective/kd", b"SoftTargetLoss", b"learning_rate", b"org/toy"))
@@ -315,7 +332,7 @@ def test_tables_plots_and_figures_of_a_comparison(
     kind: Any, tmp_path: Path, wandb: Library, trackio: Library, plots: list[Path]
 ) -> None:
     secret = "hf_" + "a" * 34
-    compared = report(command=f"python /home/anna/sst2.py --hub_token {secret}")
+    compared = replace(with_deployment(), command=f"python /home/anna/sst2.py --hub_token {secret}")
     ours = trainer(tmp_path / "out", kind(), run_name="try", project="films")
     track_report(ours, compared, plots)
     library = wandb if kind is Wandb else trackio
@@ -329,10 +346,91 @@ def test_tables_plots_and_figures_of_a_comparison(
     columns, data = logged["comparison/test"]
     assert columns == ["measure", "teacher", "student", "control"]
     assert data[0] == ["accuracy", "0.900", "0.850 ± 0.010", "0.800 ± 0.020"]
+    columns, data = logged["deployment"]
+    assert (columns[:2], data) == (["model", "size, MB"], [DEPLOYED])
     assert logged["plots/models"] == str(plots[0])
     assert (run.summary if kind is Wandb else logged)["test/student/accuracy_std"] == 0.01
     assert run.config["command"] == "python path/to/sst2.py --hub_token ***"
     assert {"objective/kd", "learning_rate", "dataset", "seeds"} <= set(run.config)
+
+
+# ---- The real ones, where they are installed ----
+
+
+def wandb_records(file: Path) -> Iterator[Any]:
+    """What an offline run of W&B holds: records in the log format of LevelDB, in blocks of 32 KB."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    content, place, record = file.read_bytes(), 7, b""
+    while place < len(content):
+        if 32768 - place % 32768 < 7:
+            place += 32768 - place % 32768
+            continue
+        _, length, kind = struct.unpack_from("<IHB", content, place)
+        record += content[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            yield Record.FromString(record)
+            record = b""
+
+
+@pytest.mark.slow
+def test_wandb_itself_takes_all_of_it(tmp_path: Path, plots: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb = pytest.importorskip("wandb")
+    for name, value in {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true"}.items():
+        monkeypatch.setenv(name, value)
+    ours = trainer(tmp_path / "out", report_to="wandb", run_name="try")
+    with own_run(ours, "student"):
+        ours.train()
+    track_report(ours, with_deployment(), plots)
+    wandb.teardown()  # until then a file is not complete
+
+    found: dict[str, dict[str, Any]] = {}
+    for file in tmp_path.glob("wandb/offline-run-*/*.wandb"):
+        values: dict[str, Any] = {}
+        for record in wandb_records(file):
+            if record.HasField("run"):
+                values["name"] = record.run.display_name
+            for item in (*record.history.item, *record.summary.update, *record.config.update):
+                values["/".join(item.nested_key) or item.key] = json.loads(item.value_json)
+        found[values.pop("name")] = values
+    assert set(found) == {"try-student", "try-comparison"}
+    trained, compared = found["try-student"], found["try-comparison"]
+    last = next(entry for entry in reversed(ours.state.log_history) if "kd" in entry)
+    assert trained["train/kd"] == pytest.approx(last["kd"])
+    assert trained["objective/kd"].startswith("LogitTerm(SoftTargetLoss(temperature=2.0)")
+    assert compared["test/student/training_s"] == 3.0
+    assert compared["dataset"] == "org/toy"
+    tables = [json.loads(path.read_text()) for path in tmp_path.glob("wandb/offline-run-*/files/media/table/**/*.json")]
+    assert [DEPLOYED] in [table["data"] for table in tables]
+    assert len(tables) == 2
+    [image] = tmp_path.glob("wandb/offline-run-*/files/media/images/**/*.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(image)), np.asarray(Image.open(plots[0])))
+
+
+@pytest.mark.slow
+def test_trackio_itself_takes_all_of_it(tmp_path: Path, plots: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # read at the first import
+    trackio = pytest.importorskip("trackio")
+    from trackio.sqlite_storage import SQLiteStorage
+
+    ours = trainer(tmp_path / "out", report_to="trackio", run_name="try", project="films")
+    with own_run(ours, "student"):
+        ours.train()
+    track_report(ours, with_deployment(), plots)
+
+    assert set(SQLiteStorage.get_runs("films")) == {"try-student", "try-comparison"}
+    trained = [entry for entry in SQLiteStorage.get_logs("films", "try-student") if "train/kd" in entry]
+    expected = [entry["kd"] for entry in ours.state.log_history if "kd" in entry]
+    assert [entry["train/kd"] for entry in trained] == pytest.approx(expected)
+    configs = {run.name: run.config for run in trackio.Api().runs("films")}
+    assert configs["try-student"]["objective/kd"].startswith("LogitTerm(SoftTargetLoss(temperature=2.0)")
+    assert configs["try-comparison"]["dataset"] == "org/toy"
+    [compared] = SQLiteStorage.get_logs("films", "try-comparison")
+    assert [list(row.values()) for row in compared["deployment"]["_value"]] == [DEPLOYED]
+    assert compared["comparison/test"]["_value"][0]["student"] == "0.850 ± 0.010"
+    assert compared["test/student/training_s"] == 3.0
+    assert compared["plots/models"]["_type"] == "trackio.image"
 
 
 # ---- What is said ----
@@ -345,6 +443,9 @@ def test_figures_are_named_after_split_model_and_measure() -> None:
     assert found["test/student/latency_ms_p95"] == 20.0
     assert found["test/student/latency_ms_p95_std"] == 0.01
     assert found["test/kl_nats"] == 0.0912
+    effort = figures(report(student=made_figures(training_s=3.0, training_energy_wh=0.5, training_energy_wh_std=None)))
+    expected = {"test/student/training_s": 3.0, "test/student/training_energy_wh": 0.5}
+    assert {name: value for name, value in effort.items() if "training" in name} == expected
     assert found["validation/teacher/accuracy"] == 0.95
     assert found["validation/gap_closed_std"] == 0.125
     assert not {"test/gap_closed", "test/control/accuracy", "test/teacher/accuracy_std"} & set(found)
