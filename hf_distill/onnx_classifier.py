@@ -114,4 +114,5 @@ def needed(package: str) -> Any:
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
-        raise ImportError(f"This needs the package {package}: pip install 'hf-distill[onnx]'.") from error
+        cure = "in a clone of hf-distill, pip install -c constraints.txt -e '.[onnx]'"
+        raise ImportError(f"This needs the package {package}: {cure}.") from error

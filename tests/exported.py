@@ -12,9 +12,9 @@ import pytest
 import tiny
 import torch
 
-pytest.importorskip("onnx", reason="needs the extra: pip install 'hf-distill[onnx]'")
-pytest.importorskip("onnxscript", reason="needs the extra: pip install 'hf-distill[onnx]'")
-pytest.importorskip("onnxruntime", reason="needs the extra: pip install 'hf-distill[onnx]'")
+pytest.importorskip("onnx", reason="needs the extra: pip install -e '.[onnx]'")
+pytest.importorskip("onnxscript", reason="needs the extra: pip install -e '.[onnx]'")
+pytest.importorskip("onnxruntime", reason="needs the extra: pip install -e '.[onnx]'")
 
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast

@@ -1,12 +1,14 @@
 """The code in the documentation runs, and the table of losses is complete."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
 
 import hf_distill.losses
+from hf_distill import cli
 from hf_distill.losses import LabelLoss, PairLoss
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -25,6 +27,22 @@ def run_python_blocks(page):
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
 def test_python_blocks_run(page):
     run_python_blocks(page)
+
+
+def commands():
+    """Each command of ``hf-distill`` in the documents, in a block or in a line of text."""
+    root = DOCS.parent
+    for page in (root / "README.md", *sorted(DOCS.glob("*.md")), *sorted(root.glob("model_cards/*.md"))):
+        text = page.read_text(encoding="utf-8")
+        lines = re.findall(r"^hf-distill .*$", text, re.MULTILINE)
+        for line in (*lines, *re.findall(r"`(hf-distill [a-z]+ [^`]+)`", text)):
+            yield pytest.param(line, id=f"{page.name}: {' '.join(line.split())[:60]}")
+
+
+@pytest.mark.parametrize("line", list(commands()))
+def test_commands_are_understood(line):
+    parsed = cli.parser().parse_args(shlex.split(line, comments=True)[1:])
+    assert callable(parsed.run)
 
 
 def test_every_loss_has_a_row_in_the_table():

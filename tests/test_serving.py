@@ -17,6 +17,7 @@ import tiny
 from PIL import Image
 from transformers import AutoConfig, ViTImageProcessorPil
 
+from hf_distill import export
 from hf_distill.export import export_onnx
 from hf_distill.model_card import CardFacts, write_card
 from hf_distill.predictor import Predictor
@@ -80,6 +81,25 @@ def test_pipeline_and_onnx_runtime_answer_as_the_model_does(
     assert f"'label': '{expected.label}', 'score': {expected.score:.4f}" in said(with_pipeline, capsys)
     monkeypatch.chdir(folder)
     assert said(with_onnx, capsys) == expected.label
+
+
+def test_the_blocks_about_onnx_in_the_guide_run(texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a tiny model in place of that of SST-2; both answer as PyTorch does."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sst2").symlink_to(texts)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(export, "_write", lambda model, batch, path: shutil.copy(exported.bert().path, path))
+    page = Path(__file__).parents[1] / "docs" / "deploy.md"
+    in_python, on_a_server = re.findall(r"```py\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    known: dict[str, Any] = {"texts": ["w5 w6 w7", "w8"] * 4, "labels": [0, 1] * 4}
+    exec(compile(in_python, page, "exec"), known)
+    assert known["result"].within_bound in (True, False)
+    [expected] = Predictor.load(texts)(["A fine film."])
+    assert [answer.label for answer in known["answers"]] == [expected.label]
+    served: dict[str, Any] = {}
+    exec(compile(on_a_server, page, "exec"), served)
+    probabilities = np.exp(served["logits"]) / np.exp(served["logits"]).sum()
+    assert probabilities.max() == pytest.approx(expected.score, abs=1e-4)
 
 
 @pytest.mark.parametrize("task", ["text", "image"])
