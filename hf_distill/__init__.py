@@ -4,6 +4,10 @@ trainer = DistillationTrainer(model=student, teacher_model=teacher, args=args, t
 trainer.train()
 """
 
+from hf_distill.soundness import check_torchvision
+
+check_torchvision()
+
 from hf_distill.adapters import make_adapter
 from hf_distill.cache import CachedTeacher, cache_teacher, with_soft_labels
 from hf_distill.contrastive_term import ContrastiveTerm

@@ -18,6 +18,7 @@ from hf_distill.image_views import Views, stored_rows
 
 NOT_ABOUT_THE_ANSWERS = {
     *("architectures", "dtype", "torch_dtype", "transformers_version", "problem_type", "id2label", "label2id"),
+    "label_names",
     *("output_attentions", "output_hidden_states", "return_dict", "use_cache", "auto_map"),
 }
 """Entries of a config that saving and loading may change, or that have no part in the logits."""

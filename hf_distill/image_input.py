@@ -45,7 +45,7 @@ class ImageInput:
         if pictures.shape[2:] != (height, width):
             pictures = F.interpolate(pictures, (height, width), mode=self.resample, antialias=True).clamp(0, 1)
         if self.crop:
-            top, left = ((side - kept) // 2 for side, kept in zip((height, width), self.crop, strict=True))
+            top, left = map(self._start, (height, width), self.crop)
             bottom, right = height - self.crop[0] - top, width - self.crop[1] - left
             pictures = F.pad(pictures, (-left, -right, -top, -bottom))
         return (pictures - by_channel(self.mean, pictures)) / by_channel(self.std, pictures)
@@ -58,12 +58,32 @@ class ImageInput:
         """Whether pictures of this size are neither resized nor cut."""
         return self._resized(height, width) == (height, width) == self.output_size(height, width)
 
+    def _start(self, side: int, kept: int) -> int:
+        """The first pixel that is left; below 0 where black is put before it."""
+        return (side - kept) // 2
+
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         if len(self.size) == 1:
             [edge] = self.size
             shorter = min(height, width)
             return (edge, edge * width // shorter) if height <= width else (edge * height // shorter, edge)
         return (self.size[0], self.size[1]) if self.size else (height, width)
+
+
+class TorchvisionInput(ImageInput):
+    """The same where torchvision cuts out the middle: what cannot be halved is rounded to the nearest even pixel.
+
+    Source:
+        ``torchvision.transforms.functional.center_crop``, version 0.29.
+
+    Example:
+        >>> pictures = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.4]).reshape(1, 1, 1, 5)
+        >>> [kind((0.0,), (1.0,), crop=(1, 2))(pictures).flatten().tolist() for kind in (ImageInput, TorchvisionInput)]
+        [[0.10000000149011612, 0.20000000298023224], [0.20000000298023224, 0.30000001192092896]]
+    """
+
+    def _start(self, side: int, kept: int) -> int:
+        return round((side - kept) / 2) if side >= kept else -((kept - side) // 2)
 
 
 @dataclass(frozen=True)

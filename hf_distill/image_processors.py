@@ -14,7 +14,8 @@ from torch import Tensor
 from transformers import AutoImageProcessor, BaseImageProcessor
 
 from hf_distill.augmentation import ImageTransform
-from hf_distill.image_input import MODES, ImageConversion, ImageInput, by_channel
+from hf_distill.image_input import MODES, ImageConversion, ImageInput, TorchvisionInput, by_channel
+from hf_distill.timm_models import makes_images_of_timm
 
 logger = logging.getLogger(__name__)
 
@@ -50,11 +51,12 @@ def image_conversion(given: Any, processor: Any) -> ImageConversion:
 
 def read_processor(processor: Any) -> ImageInput:
     """What the fields of an image processor say; it may do more than that, see :func:`exact_input`."""
-    timm: Any = getattr(processor, "data_config", None)
-    if timm is not None:
-        height, width = timm["input_size"][1:]
-        shorter = int(min(height, width) / timm["crop_pct"])
-        return ImageInput(tuple(timm["mean"]), tuple(timm["std"]), (shorter,), (height, width), timm["interpolation"])
+    if makes_images_of_timm(processor):
+        timm: dict[str, Any] = processor.data_config
+        crop = tuple(timm["input_size"][1:])
+        size = tuple(int(side / timm["crop_pct"]) for side in crop)
+        size = size if timm["crop_mode"] == "squash" else (min(size),)
+        return TorchvisionInput(tuple(timm["mean"]), tuple(timm["std"]), size, crop, timm["interpolation"])
     size = _sides(processor, "size") if getattr(processor, "do_resize", False) else ()
     crop = _sides(processor, "crop_size") if getattr(processor, "do_center_crop", False) else ()
     if (share := getattr(processor, "crop_pct", None)) and len(size) == 1:

@@ -18,6 +18,7 @@ from hf_distill.evaluation import predict
 from hf_distill.labels import MULTI_LABEL, REGRESSION
 from hf_distill.onnx_classifier import OnnxClassifier
 from hf_distill.teachers.model import find_tokenizer, load_classifier, reads_images
+from hf_distill.timm_models import image_channels, makes_images_of_timm
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model")
 INPUT = "input"
@@ -91,7 +92,7 @@ class Predictor:
         longest = min(
             getattr(prepares, "model_max_length", 512), getattr(config, "max_position_embeddings", None) or 512
         )
-        return cls(model, prepares, longest, getattr(config, "num_channels", 3))
+        return cls(model, prepares, longest, image_channels(config))
 
     def __call__(self, inputs: Sequence[Any], batch_size: int = 32) -> list[Answer]:
         """An answer for each input, in their order.
@@ -136,6 +137,9 @@ class Predictor:
         inputs = [row[INPUT] for row in rows]
         if not self.reads_text:
             images = [_picture(value, self.channels) for value in inputs]
+            if makes_images_of_timm(self.processing_class):
+                pictures = [Image.fromarray(image.squeeze(2) if self.channels == 1 else image) for image in images]
+                return dict(self.processing_class(pictures, return_tensors="pt"))
             return dict(self.processing_class(images, return_tensors="pt", input_data_format="channels_last"))
         pairs = isinstance(inputs[0], (tuple, list))
         texts = zip(*inputs, strict=True) if pairs else [inputs]

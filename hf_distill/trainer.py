@@ -30,6 +30,7 @@ from hf_distill.onnx_classifier import remove_exports
 from hf_distill.processes import share_buffers
 from hf_distill.randomness import isolated_randomness
 from hf_distill.teachers import Teacher, as_teacher
+from hf_distill.timm_models import correct_config
 from hf_distill.tracking import ObjectiveCallback
 from hf_distill.training_args import DistillationTrainingArguments, check_settings
 from hf_distill.views import ModelView, StepView
@@ -112,6 +113,7 @@ class DistillationTrainer(AdaptingTrainer):
     # ---- Construction ----
 
     def _prepare_task(self) -> None:
+        correct_config(self.model.config, self.processing_class)
         rows = self.train_dataset
         with isolated_randomness():
             examples = map(first_row, (rows, *data_sets(self.eval_dataset)))
@@ -130,7 +132,9 @@ class DistillationTrainer(AdaptingTrainer):
     def call_model_init(self, trial: Any = None) -> PreTrainedModel:
         """A fresh student, told the kind of task as the first one was."""
         model: PreTrainedModel = super().call_model_init(trial)
-        if getattr(self, "_task_was_seen", False):  # not yet when Trainer makes the first one
+        if hasattr(self, "_task_was_seen"):  # not yet when Trainer makes the first one
+            correct_config(model.config, self.processing_class)
+        if getattr(self, "_task_was_seen", False):
             model.config.problem_type = self.problem_type
         return model
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hf_distill.image_input import ConvertingCollator, ImageConversion, ImageInput
+from hf_distill.image_input import ConvertingCollator, ImageConversion, ImageInput, TorchvisionInput
 
 
 def test_pixels_are_normalised_by_channel_and_a_grey_image_is_repeated() -> None:
@@ -21,6 +21,18 @@ def test_the_middle_is_cut_out_and_black_put_around_where_there_is_too_little() 
     torch.testing.assert_close(made, torch.tensor([[[[7.0, 8.0], [12.0, 13.0]]]]))
     made = ImageInput((0.0,), (1.0,), crop=(3, 3))(torch.ones(1, 1, 1, 1))
     assert made.squeeze().tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(("side", "first"), [(2, 0), (3, 0), (5, 2), (7, 2), (9, 4)])
+def test_torchvision_rounds_half_a_pixel_to_an_even_one(side: int, first: int) -> None:
+    """(side - 2) / 2 is 0, 0.5, 1.5, 2.5 and 3.5."""
+    made = TorchvisionInput((0.0,), (1.0,), crop=(2, 2))(torch.arange(side * side).reshape(1, 1, side, side) / 100)
+    torch.testing.assert_close(made[0, 0, 0, 0], torch.tensor((first * side + first) / 100))
+
+
+def test_where_there_is_too_little_torchvision_puts_more_black_behind() -> None:
+    made = [kind((0.0,), (1.0,), crop=(1, 2))(torch.ones(1, 1, 1, 1)) for kind in (TorchvisionInput, ImageInput)]
+    assert [values.flatten().tolist() for values in made] == [[1, 0], [0, 1]]
 
 
 def test_the_shorter_edge_decides_and_the_shape_stays() -> None:

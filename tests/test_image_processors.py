@@ -14,7 +14,7 @@ from PIL import Image
 from transformers import BaseImageProcessor, BatchFeature, ViTImageProcessorPil
 
 from hf_distill.augmentation import ImageTransform
-from hf_distill.image_input import ImageInput
+from hf_distill.image_input import ImageInput, TorchvisionInput
 from hf_distill.image_processors import exact_input, find_image_processor, image_conversion, read_processor
 
 PROCESSORS = {
@@ -70,26 +70,32 @@ def test_a_processor_that_does_more_is_refused(processor: Any, message: str) -> 
 
 
 class TimmProcessor(BaseImageProcessor):
-    """The fields and the call of the processor of ``timm_wrapper``, as transformers 5.23 has it; timm is not there."""
+    """The fields and the call of the processor of ``timm_wrapper``, as transformers 5.23 has it; timm is not there.
 
-    def __init__(self) -> None:
+    torchvision, which does it there, rounds halves of a pixel to even ones; the real one is in ``test_timm_models.py``.
+    """
+
+    def __init__(self, **changes: Any) -> None:
         super().__init__()
         self.data_config = {
             "input_size": (3, 24, 24), "interpolation": "bicubic", "mean": (0.5,) * 3, "std": (0.25,) * 3,
-            "crop_pct": 0.9, "crop_mode": "center",
+            "crop_pct": 0.9, "crop_mode": "center", **changes,
         }  # fmt: skip
 
     def __call__(self, images: Any, return_tensors: str) -> BatchFeature:
         shorter = int(24 / 0.9)
         scale = shorter / min(images.size)
         small = images.resize((int(images.width * scale), int(images.height * scale)), Image.Resampling.BICUBIC)
-        left, top = (small.width - 24) // 2, (small.height - 24) // 2
+        left, top = round((small.width - 24) / 2), round((small.height - 24) / 2)
         array = np.asarray(small.crop((left, top, left + 24, top + 24))) / 255
         return BatchFeature({"pixel_values": torch.from_numpy((array - 0.5) / 0.25).permute(2, 0, 1)[None]})
 
 
 def test_the_fields_of_timm() -> None:
-    assert exact_input(TimmProcessor()) == ImageInput((0.5,) * 3, (0.25,) * 3, (26,), (24, 24), "bicubic")
+    assert exact_input(TimmProcessor()) == TorchvisionInput((0.5,) * 3, (0.25,) * 3, (26,), (24, 24), "bicubic")
+    assert read_processor(TimmProcessor(crop_mode="squash")).size == (26, 26)
+    with pytest.raises(ValueError, match="TimmProcessor does more with a picture"):
+        exact_input(TimmProcessor(crop_mode="squash"))  # says so, and does not do it
 
 
 def test_students_images_are_known_by_their_transform_or_their_processor() -> None:

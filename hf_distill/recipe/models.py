@@ -25,6 +25,7 @@ from hf_distill.recipe.data import nearest_paths
 from hf_distill.recipe.reach import hub_reachable
 from hf_distill.student import student_from_teacher, with_class_order
 from hf_distill.teachers import public_name
+from hf_distill.timm_models import renew_head
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ def new_classifier(
     Raises:
         ValueError: there is no classification model of this kind.
     """
-    labels = class_names(classes)
+    labels = {**class_names(classes), "num_labels": len(classes)}  # for timm_wrapper names are not enough
     set_seed(seed)
     if name.startswith(NEW):
         config = AutoConfig.from_pretrained(name.removeprefix(NEW), **labels)
@@ -120,7 +121,7 @@ def new_classifier(
     if has_classes(saved, classes):
         return with_class_order(head.from_pretrained(name, dtype=torch.float32), classes)
     model = head.from_pretrained(name, dtype=torch.float32, ignore_mismatched_sizes=True, **labels)
-    if saved.num_labels != len(classes):
+    if saved.num_labels != len(classes) or renew_head(model.base_model, len(classes)):
         return model
     anew = head.from_config(model.config, dtype=torch.float32)  # the old head was of the right size, and so was kept
     anew.base_model.load_state_dict(model.base_model.state_dict())
