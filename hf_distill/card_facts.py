@@ -134,8 +134,10 @@ def _unusual(args: TrainingArguments) -> dict[str, Any]:
     found = {}
     for entry in fields(args):
         default = entry.default if entry.default_factory is MISSING else entry.default_factory()
-        value = known.get(entry.name)
-        if entry.name not in SAID_OTHERWISE and value != default and (value or default):
+        if entry.name not in known or entry.name in SAID_OTHERWISE:
+            continue
+        value = known[entry.name]
+        if value != default and (value or default):
             found[entry.name] = value
     return found
 

@@ -97,6 +97,7 @@ def test_report_and_card_say_how_the_control_was_made(
     assert training == returned.training
     assert training["published_seed"] == 7
     assert training["settings"]["longest text in tokens"] == 8
+    assert not {"logging_steps", "save_strategy"} & set(training["settings"])  # they change no result
     assert training["settings"]["of them without a label"] == unlabelled
     assert "anna" not in str(training)
     assert "api_token" not in str(training)
