@@ -67,5 +67,5 @@ def test_files_that_are_no_classifiers(tmp_path: Path) -> None:
 
 def test_without_the_package_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ImportError, match=r"pip install 'hf-distill\[onnx\]'"):
+    with pytest.raises(ImportError, match=r"pip install -c constraints.txt -e '\.\[onnx\]'"):
         OnnxClassifier(exported.bert().path)
