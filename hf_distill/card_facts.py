@@ -14,10 +14,11 @@ from torch import nn
 from transformers import Trainer, TrainingArguments
 
 from hf_distill.environment import library_versions
+from hf_distill.hub_names import hub_id
 from hf_distill.image_views import stored_rows
 from hf_distill.labels import LABEL_COLUMNS, label_names
 from hf_distill.losses import NO_LABEL
-from hf_distill.model_card import TASK_NAMES, CardFacts, TeacherFacts, hub_id, listed, sources
+from hf_distill.model_card import TASK_NAMES, CardFacts, TeacherFacts, listed, sources
 from hf_distill.report_page import PLOTS
 from hf_distill.serving import onnx_file
 from hf_distill.teachers import Teacher

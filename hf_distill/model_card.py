@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -17,6 +16,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from hf_distill.deployment_table import COLUMNS, MISSING, deployment_cells, deployment_notes
 from hf_distill.figures import MODELS, class_rows, figure, is_number, measure_rows
 from hf_distill.hub_codes import check_language, check_license
+from hf_distill.hub_names import data_link, hub_dataset, hub_id, link, plain_name
 from hf_distill.redaction import public_settings, redacted
 from hf_distill.report import flag_by_flag, training_notes
 from hf_distill.serving import TEI_ARCHITECTURES, endpoint_name
@@ -24,9 +24,7 @@ from hf_distill.templating import template
 
 TASK_NAMES = {"text-classification": "Text Classification", "image-classification": "Image Classification"}
 CLASS_COLUMNS = ("Class", "Precision", "Recall", "F1")
-HUB_ID = re.compile(r"(?!.*(?:--|\.\.))\w[\w.-]{0,95}(?:/\w[\w.-]{0,95})?", re.ASCII)
 ARXIV = re.compile(r"arXiv:? ?(\d{4}\.\d{4,5})")
-DATA_FILES = {".parquet", ".csv", ".json", ".jsonl", ".arrow"}
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ def write_card(facts: CardFacts, report: Mapping[str, Any] | None = None) -> Mod
         report=report,
         trainings=trainings,
         settings=public_settings(trainings.get("settings") or facts.training),
-        teachers=[_link(teacher.name) for teacher in facts.teachers],
+        teachers=[link(teacher.name) for teacher in facts.teachers],
         origins=_origins(facts),
         onnx_route=_onnx_route(facts.onnx_file, facts.task) if facts.onnx_file else "",
         served_by_tei=facts.task == "text-classification" and facts.architecture in TEI_ARCHITECTURES,
@@ -168,33 +166,6 @@ def with_onnx_route(card: str, file: str) -> str | None:
         The new text; ``None`` where the card is another one, with no place for this.
     """
     return _with_section(card, r"^### Inference Endpoints$", lambda task: _onnx_route(file, task))
-
-
-def hub_id(name: str) -> str | None:
-    """The name if it can be one on the Hub, ``None`` if it is a local file or folder or no valid name.
-
-    Example:
-        >>> hub_id("org/name"), hub_id("/home/anna/model"), hub_id("train.csv")
-        ('org/name', None, None)
-    """
-    is_file = Path(name).suffix.lower() in DATA_FILES
-    return name if HUB_ID.fullmatch(name) and not is_file and not Path(name).exists() else None
-
-
-def hub_dataset(name: str, known: Collection[str] = ()) -> tuple[str | None, str | None]:
-    """Repository and configuration of a data set on the Hub; ``None`` where the name may be anything else.
-
-    Args:
-        name: ``owner/name`` or ``owner/name:configuration``. A single word may be a folder that was elsewhere.
-        known: Repositories that are on the Hub, whether or not they have an owner.
-
-    Example:
-        >>> hub_dataset("nyu-mll/glue:sst2"), hub_dataset("my-reviews"), hub_dataset("imdb", ["imdb"])
-        (('nyu-mll/glue', 'sst2'), (None, None), ('imdb', None))
-    """
-    repository, _, configuration = name.partition(":")
-    is_there = hub_id(repository) and ("/" in repository or repository in known)
-    return (repository, configuration or None) if is_there else (None, None)
 
 
 def sources(losses: Iterable[object]) -> list[str]:
@@ -260,7 +231,7 @@ def _eval_results(facts: CardFacts, report: Mapping[str, Any]) -> list[EvalResul
             task_type=facts.task,
             task_name=TASK_NAMES[facts.task],
             dataset_type=repository or "unknown",
-            dataset_name=repository or _plain_name(dataset),
+            dataset_name=repository or plain_name(dataset),
             dataset_config=configuration,
             dataset_split=split,
             metric_type=metric,
@@ -283,7 +254,7 @@ def _evaluation(report: Mapping[str, Any]) -> dict[str, Any]:
         ("Gap closed, (student − control) / (teacher − control) in accuracy", figure(report, "gap_closed", ".2f")),
     )
     return {
-        "dataset": _data_link(str(report["dataset"])) if report.get("dataset") else "data without a name",
+        "dataset": data_link(str(report["dataset"])) if report.get("dataset") else "data without a name",
         "seeds": report.get("seeds") or [],
         "columns": ["", *(name.capitalize() for name in models)],
         "rows": _titled(measure_rows(report, models)),
@@ -318,7 +289,7 @@ def _deployed(deployment: Mapping[str, Any]) -> str:
     """The section about PyTorch, ONNX and int8."""
     text: str = template("deployment.md", FILTERS).render(
         deployment=deployment,
-        dataset=_data_link(str(deployment["dataset"])),
+        dataset=data_link(str(deployment["dataset"])),
         columns=["", *(title for [title] in _titled(zip(COLUMNS, strict=True)))],
         rows=_titled([label, *cells] for label, cells in deployment_cells(deployment)),
         notes=deployment_notes(deployment),
@@ -335,13 +306,13 @@ def _onnx_route(file: str, task: str) -> str:
 def _origins(facts: CardFacts) -> list[tuple[str, str]]:
     """Teacher, student and data, as far as they are known."""
     teachers = [
-        _link(teacher.name) + (f" at revision `{teacher.revision}`" if teacher.revision else "")
+        link(teacher.name) + (f" at revision `{teacher.revision}`" if teacher.revision else "")
         for teacher in facts.teachers
     ]
     lines = (
         ("Teachers" if len(teachers) > 1 else "Teacher", ", ".join(teachers)),
-        ("Student", f"started from {_link(facts.base_model)}" if facts.base_model else facts.student_origin),
-        ("Data", ", ".join(map(_data_link, facts.datasets))),
+        ("Student", f"started from {link(facts.base_model)}" if facts.base_model else facts.student_origin),
+        ("Data", ", ".join(map(data_link, facts.datasets))),
         ("Language", ", ".join(listed(facts.language))),
     )
     return [(title, value) for title, value in lines if value]
@@ -374,25 +345,6 @@ def _on_the_hub(facts: CardFacts) -> list[str]:
     """The training data on the Hub, each once."""
     named = [hub_dataset(name, facts.dataset_tags)[0] for name in facts.datasets]
     return [name for name in dict.fromkeys([*named, *map(hub_id, facts.dataset_tags)]) if name]
-
-
-def _link(name: str, kind: str = "") -> str:
-    """A link to the Hub where the name has an owner and is not local; else the name in plain words."""
-    if "/" in name and hub_id(name):
-        return f"[{name}](https://huggingface.co/{kind}{name})"
-    return _plain_name(name)
-
-
-def _data_link(name: str) -> str:
-    """The same for a data set, with its configuration."""
-    repository, configuration = hub_dataset(name)
-    return _link(repository or name, "datasets/") + (f", configuration {configuration}" if configuration else "")
-
-
-def _plain_name(name: str) -> str:
-    """The last part of a local path; anything else as it is."""
-    is_local = name.startswith("path/to/") or Path(name).exists() or Path(name).suffix.lower() in DATA_FILES
-    return f"{Path(name).name} (local)" if is_local else name
 
 
 def listed(value: str | Sequence[str] | None) -> list[str]:

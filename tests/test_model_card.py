@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 from huggingface_hub import ModelCard
 
+from hf_distill.hub_names import hub_id
 from hf_distill.losses import SoftTargetLoss
-from hf_distill.model_card import CardFacts, TeacherFacts, hub_id, sources, with_deployment, with_onnx_route, write_card
+from hf_distill.model_card import CardFacts, TeacherFacts, sources, with_deployment, with_onnx_route, write_card
 
 TOKEN = "hf_" + "aB3" * 11 + "x"
 
@@ -280,16 +281,6 @@ def test_a_folder_that_exists_is_no_hub_name(facts, tmp_path, monkeypatch):
     card = write_card(replace(facts, base_model="org/name", teachers=[TeacherFacts("org/name")]))
     assert card.data.base_model is None
     assert "huggingface.co/org/name" not in card.text
-
-
-@pytest.mark.parametrize("name", ["a/b/c", "../x", "./x", "", "two words", "a--b", "x..y", "train.jsonl", "-x", "a/.b"])
-def test_what_cannot_be_a_hub_name(name):
-    assert hub_id(name) is None
-
-
-@pytest.mark.parametrize("name", ["bert-base-uncased", "org/name", "microsoft/deberta-v3-base", "a_b/c.d-1"])
-def test_what_can_be_a_hub_name(name):
-    assert hub_id(name) == name
 
 
 def test_a_configuration_stands_beside_its_data_set(facts, report):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hf_distill.hub_codes import check_language, check_license
-from hf_distill.model_card import hub_id
+from hf_distill.hub_names import hub_id
 
 
 @dataclass
