@@ -3,7 +3,7 @@
     python benchmarks/processes.py
 
 Random models and tokens as in step_overhead.py; no data, no network. Each round runs both, in turn, each in fresh
-processes; start-up and the first steps are not timed. See README.md.
+processes; start-up and the first steps are not timed. A second table says where the time goes. See README.md.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -19,6 +20,7 @@ from statistics import median
 import step_overhead
 import torch
 from common import describe_machine, pick_device, print_table, ratio_cells
+from parts import Parts, part_rows
 from transformers import HfArgumentParser
 from transformers.utils import logging
 
@@ -43,21 +45,26 @@ def train(options: Options) -> None:
     settings = step_overhead.Options(batch_size=options.batch_size // world, use_cpu=True)
     settings.steps = options.steps * world  # the data of all processes; each gets its share
     job = step_overhead.make_job(settings, options.bf16)
-    seconds = step_overhead.distillation_trainer(job, job.student) * (job.steps - step_overhead.WARM_UP_STEPS)
+    parts = Parts(job.device)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = step_overhead.make_trainer(job, job.student, folder)
+        parts.watch_step(trainer)
+        step_overhead.timed(trainer, job)
     if int(os.environ.get("RANK", "0")) == 0:
-        print(json.dumps(seconds / (options.steps - step_overhead.WARM_UP_STEPS)), flush=True)
+        print(json.dumps(parts.a_step()), flush=True)
     if world > 1:
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 
 
-def measured(processes: int) -> float:
-    """Seconds a step of all processes together."""
+def measured(processes: int) -> dict[str, float]:
+    """Milliseconds a step of each part, in the first of so many processes."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"] if processes == 2 else []
     command = [sys.executable, *launcher, *sys.argv, "--inside"]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": str(2 // processes)}
     printed = subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout
-    return float(json.loads(printed.splitlines()[-1]))
+    parts: dict[str, float] = json.loads(printed.splitlines()[-1])
+    return parts
 
 
 def main() -> None:
@@ -67,18 +74,25 @@ def main() -> None:
         train(options)
         return
     print(describe_machine(pick_device(True), ["accelerate"]))
-    times: dict[int, list[float]] = {1: [], 2: []}
+    found: dict[int, list[dict[str, float]]] = {1: [], 2: []}
     for number in range(options.rounds):
         for processes in (1, 2) if number % 2 else (2, 1):
-            times[processes].append(measured(processes))
+            found[processes].append(measured(processes))
+    times = {processes: [sum(parts.values()) for parts in rounds] for processes, rounds in found.items()}
     print()
     rows = [
-        ["one process, two threads", f"{1e3 * median(times[1]):.0f}", "1", ""],
-        ["two processes, one thread each", f"{1e3 * median(times[2]):.0f}", *ratio_cells(times[2], times[1])],
+        ["one process, two threads", f"{median(times[1]):.0f}", "1", ""],
+        ["two processes, one thread each", f"{median(times[2]):.0f}", *ratio_cells(times[2], times[1])],
     ]
     print_table([f"steps of {options.batch_size}", "ms a step", "ratio", "middle half of rounds"], rows)
+    parts = {
+        str(processes): {name: median(one[name] for one in rounds) for name in rounds[0]}
+        for processes, rounds in found.items()
+    }
+    print()
+    print_table(["", "ms, one process", "", "ms, two processes", ""], part_rows(parts))
     if options.output:
-        Path(options.output).write_text(json.dumps(times, indent=2))
+        Path(options.output).write_text(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

@@ -142,18 +142,23 @@ def hand_loop_alone(job: Job, student: nn.Module) -> float:
 
 def distillation_trainer(job: Job, student: nn.Module) -> float:
     """Train the student with this library; seconds a step."""
+    with tempfile.TemporaryDirectory() as folder:
+        return timed(make_trainer(job, student, folder), job)
+
+
+def make_trainer(job: Job, student: nn.Module, folder: str) -> DistillationTrainer:
+    """The trainer of this library."""
     teacher = job.teacher
     if teacher is not None and job.torch_compile:
         teacher = copy.deepcopy(teacher)
         teacher.compile()
-    with tempfile.TemporaryDirectory() as folder:
-        args = DistillationTrainingArguments(
-            **trainer_settings(job, folder),
-            temperature=TEMPERATURE,
-            distillation_weight=DISTILLATION_WEIGHT,
-            teacher_score_examples=0,  # random teachers know nothing
-        )
-        return timed(DistillationTrainer(student, args, job.collator, job.data, teacher_model=teacher), job)
+    args = DistillationTrainingArguments(
+        **trainer_settings(job, folder),
+        temperature=TEMPERATURE,
+        distillation_weight=DISTILLATION_WEIGHT,
+        teacher_score_examples=0,  # random teachers know nothing
+    )
+    return DistillationTrainer(student, args, job.collator, job.data, teacher_model=teacher)
 
 
 def plain_trainer(job: Job, student: nn.Module) -> float:

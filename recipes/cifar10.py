@@ -35,6 +35,7 @@ from hf_distill import DistillationTrainingArguments, Objective, VGGConfig, with
 from hf_distill.augmentation import Augmentation, Sometimes
 from hf_distill.recipe import (
     EXPORTS,
+    AnswerArguments,
     CardArguments,
     Preset,
     as_image_classification,
@@ -57,7 +58,6 @@ from hf_distill.recipe import (
     suit_cpu,
     train_with_controls,
     trained_image_teacher,
-    usable_cache,
     weights_fingerprint,
     without_teacher,
 )
@@ -132,19 +132,11 @@ class RecipeArguments:
             "one student that differ in --method, --temperature or --distillation_weight alone can share theirs."
         },
     )
-    teacher_cache: str = field(
-        default="auto",
-        metadata={
-            "help": "Folder where the teacher's answers to a fixed number of --views are kept, so that it is asked "
-            "once about each; auto for SHARED_DIR/_teacher_cache, off to ask it in every step. Methods that look at "
-            "features ask it in every step too, unless --keep_features names all that they look at."
-        },
-    )
     keep_features: str = field(
         default="",
         metadata={
             "help": "Modules of the teacher, with commas between them, whose output is kept with its answers, such as "
-            "vgg.pooler; 2 bytes a number. Methods that look at no others need not ask it again."
+            "vgg.pooler; 2 bytes a number. Methods that look at others ask it in every step."
         },
     )
     seeds: str = field(
@@ -244,8 +236,8 @@ def against_a_cache(recipe: RecipeArguments, looked_at: Set[str], kept: Set[str]
 
 def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __doc__) -> None:
     """The recipe, also for others that only differ in what they set."""
-    types = [RecipeArguments, CardArguments, DistillationTrainingArguments]
-    recipe, about_card, args = parse(types, presets, description=description)
+    types = [RecipeArguments, AnswerArguments, CardArguments, DistillationTrainingArguments]
+    recipe, kept, about_card, args = parse(types, presets, description=description)
     if recipe.dataset is None:
         raise ValueError("Say which images: --dataset PATH, of a folder with a folder of images for each class.")
     output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
@@ -253,12 +245,12 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
     check_push(args)
     shared = Path(recipe.shared_dir or output)
     args, objective = with_method(args, recipe.method)
-    kept = {path for path in recipe.keep_features.split(",") if path}
-    if kept and not recipe.views:
+    features = {path for path in recipe.keep_features.split(",") if path}
+    if features and not recipe.views:
         raise ValueError(
             "--keep_features needs a fixed number of views of each image: say how many, --views N, or leave it out."
         )
-    cache = usable_cache(recipe.teacher_cache, against_a_cache(recipe, objective.teacher_layers("teacher"), kept))
+    kept = kept.unless(against_a_cache(recipe, objective.teacher_layers("teacher"), features))
     policy = find_policy(recipe.policy, recipe.strong_share)
     augmentation = Augmentation(recipe.padding, recipe.flip, policy, recipe.mixup, recipe.cutmix)
     for flag, model in (("--teacher", recipe.teacher), ("--student", recipe.student)):
@@ -287,7 +279,7 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
         recipe.student,
         NEW_MODELS,
         recipe.views or None,
-        teacher_layers=objective.teacher_layers("teacher") | kept,
+        teacher_layers=objective.teacher_layers("teacher") | features,
         student_layers=objective.student_layers(),
     )
     rows = with_example_ids(images.train) if objective.needs_example_ids else images.train
@@ -306,9 +298,9 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
         rows,
         args,
         collator=channels_last_collator,
-        cache=cache,
+        kept=kept,
         folder=shared / "_teacher_cache",
-        features=kept,
+        features=features,
     )
     students, controls = train_with_controls(
         lambda seed: new_image_classifier(recipe.student, data.classes, data.shape[0], seed, NEW_MODELS),
@@ -322,7 +314,7 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
         processing_class=images.processor,
         collator=channels_last_collator,
         about={"student": recipe.student, "images": str(images.train.transform)},
-        about_teacher={"teacher": weights_fingerprint(teacher), **images.about_teacher},
+        about_teacher={"teacher": weights_fingerprint(teacher), **images.about_teacher, **kept.shortened()},
         control_folder=shared,
     )
     report = report_results(
@@ -339,6 +331,7 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
             "height and width": recipe.image_size,
             "augmentation": str(augmentation),
             "views of an image": recipe.views or "a new one in each epoch",
+            **kept.shortened(),
         },
         export=recipe.export,
         push=args.push_to_hub,

@@ -27,6 +27,7 @@ from hf_distill import DistillationTrainingArguments, LogitTerm, Objective
 from hf_distill.losses import HardTargetLoss
 from hf_distill.recipe import (
     EXPORTS,
+    AnswerArguments,
     CardArguments,
     Preset,
     as_classification,
@@ -101,13 +102,6 @@ class RecipeArguments:
         metadata={
             "help": "Where the fine-tuned teacher, its answers and the controls are kept; OUTPUT_DIR if left out. Runs "
             "that differ in --target, --temperature or --distillation_weight alone can share theirs."
-        },
-    )
-    teacher_cache: str = field(
-        default="auto",
-        metadata={
-            "help": "Folder where the teacher's answers are kept, so that it is asked once about each text; auto for "
-            "SHARED_DIR/_teacher_cache, off to ask it in every step."
         },
     )
     seeds: str = field(
@@ -186,8 +180,8 @@ def with_target(
 
 
 def main() -> None:
-    types = [RecipeArguments, CardArguments, DistillationTrainingArguments]
-    recipe, about_card, args = parse(types, PRESETS, description=__doc__)
+    types = [RecipeArguments, AnswerArguments, CardArguments, DistillationTrainingArguments]
+    recipe, kept, about_card, args = parse(types, PRESETS, description=__doc__)
     output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
     check_export(recipe.export)
     check_push(args)
@@ -230,7 +224,7 @@ def main() -> None:
         ours.train,
         args,
         collator=ours.collator,
-        cache=recipe.teacher_cache,
+        kept=kept,
         folder=shared / "_teacher_cache",
     )
 
@@ -246,6 +240,7 @@ def main() -> None:
         processing_class=tokenizer,
         collator=ours.collator,
         about=about,
+        about_teacher=kept.shortened(),
         control_folder=shared,
     )
     report = report_results(
@@ -259,7 +254,7 @@ def main() -> None:
         dataset=name,
         origin=origin_of_student(recipe.student),
         card=card,
-        settings={"longest text in tokens": recipe.max_length},
+        settings={"longest text in tokens": recipe.max_length, **kept.shortened()},
         export=recipe.export,
         push=args.push_to_hub,
     )

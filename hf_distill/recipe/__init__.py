@@ -1,7 +1,7 @@
 """What recipes share: the command line, data, models, trainings and the report. Strings become objects here."""
 
 from hf_distill.fingerprints import weights_fingerprint
-from hf_distill.recipe.answers import asked_once, usable_cache
+from hf_distill.recipe.answers import AnswerArguments, asked_once
 from hf_distill.recipe.arguments import Preset, parse, parse_seeds
 from hf_distill.recipe.card import CardArguments
 from hf_distill.recipe.columns import TextData, as_classification, with_unlabelled
@@ -40,6 +40,7 @@ from hf_distill.recipe.vision import (
 
 __all__ = [
     "EXPORTS",
+    "AnswerArguments",
     "CardArguments",
     "ImageData",
     "PreparedImages",
@@ -81,7 +82,6 @@ __all__ = [
     "train_run",
     "train_with_controls",
     "trained_image_teacher",
-    "usable_cache",
     "weights_fingerprint",
     "with_unlabelled",
     "without_teacher",

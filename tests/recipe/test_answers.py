@@ -8,16 +8,24 @@ from typing import Any
 
 import pytest
 import tiny
+import torch
 from transformers import default_data_collator
 
 from hf_distill import CachedTeacher, ModelTeacher, Teacher, with_example_ids
-from hf_distill.recipe import answers, asked_once, usable_cache
+from hf_distill.recipe import AnswerArguments, answers, asked_once
 
 
-def ask(folder: Path, cache: str, seed: int = 1, features: Collection[str] = (), **settings: bool) -> Teacher:
+def ask(
+    folder: Path,
+    cache: str = "auto",
+    seed: int = 1,
+    features: Collection[str] = (),
+    kept: AnswerArguments | None = None,
+    **settings: bool,
+) -> Teacher:
     return asked_once(
-        ModelTeacher(tiny.bert(seed=seed)), tiny.dataset(), tiny.arguments(folder / "out", **settings),
-        collator=default_data_collator, cache=cache, folder=folder / "kept", features=features,
+        ModelTeacher(tiny.bert(seed=seed, num_labels=3)), tiny.dataset(), tiny.arguments(folder / "out", **settings),
+        collator=default_data_collator, kept=kept or AnswerArguments(cache), folder=folder / "kept", features=features,
     )  # fmt: skip
 
 
@@ -51,20 +59,50 @@ def test_numbers_of_examples_are_not_asked_about_and_data_workers_help(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[dict[str, Any]] = []
+    kept = AnswerArguments()
     monkeypatch.setattr(answers, "cache_teacher", lambda *given, **settings: asked.append({"given": given, **settings}))
     for rows in (tiny.dataset(), with_example_ids(tiny.dataset()), tiny.dataset().remove_columns("token_type_ids")):
         args = tiny.arguments(tmp_path, dataloader_num_workers=3)
-        asked_once(ModelTeacher(tiny.bert()), rows, args, collator=default_data_collator, cache="auto", folder=tmp_path)
+        asked_once(ModelTeacher(tiny.bert()), rows, args, collator=default_data_collator, kept=kept, folder=tmp_path)
     plain, numbered, narrower = (call["given"][2] for call in asked)
     assert plain == numbered != narrower
     assert [call["num_workers"] for call in asked] == [3, 3, 3]
 
 
-def test_a_folder_that_cannot_be_used_is_refused() -> None:
-    assert [usable_cache(cache, None) for cache in ("auto", "off", "mine")] == ["auto", "off", "mine"]
-    assert [usable_cache(cache, "Buy a disk.") for cache in ("auto", "off")] == ["off", "off"]
+def test_answers_that_cannot_be_kept_are_refused_where_somebody_asked_for_them() -> None:
+    def left(kept: AnswerArguments, hindrance: str | None = "Buy a disk.") -> str:
+        return kept.unless(hindrance).teacher_cache
+
+    assert [left(AnswerArguments(cache), None) for cache in ("auto", "off", "mine")] == ["auto", "off", "mine"]
+    assert [left(AnswerArguments(cache)) for cache in ("auto", "off")] == ["off", "off"]
     with pytest.raises(ValueError, match=r"--teacher_cache mine cannot be used: Buy a disk\."):
-        usable_cache("mine", "Buy a disk.")
+        left(AnswerArguments("mine"))
+    for kept in (AnswerArguments(cache_dtype="float16"), AnswerArguments(cache_top_k=2)):
+        with pytest.raises(ValueError, match=r"--cache_dtype and --cache_top_k cannot be used: Buy a disk\."):
+            left(kept)
+
+
+def test_less_may_be_kept_and_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    exact, half, two = AnswerArguments(), AnswerArguments(cache_dtype="float16"), AnswerArguments(cache_top_k=2)
+    teachers = [ask(tmp_path, kept=kept) for kept in (exact, half, two)]
+    rows = [dict(row) for row in tiny.dataset().select(range(4))]
+    whole, rounded, largest = (
+        torch.stack([teacher(teacher.collate([row])).logits[0] for row in rows]) for teacher in teachers
+    )
+    assert len({str(teacher.store.folder) for teacher in teachers if isinstance(teacher, CachedTeacher)}) == 3
+    assert torch.equal(rounded, whole.half().float())
+    assert not torch.equal(rounded, whole)
+    torch.testing.assert_close(largest.softmax(-1), whole.softmax(-1))  # two of three and the rest are all
+    assert [kept.shortened() for kept in (exact, half, two)] == [
+        {}, {"kept logits": "float16"}, {"kept classes": "the 2 likeliest"},
+    ]  # fmt: skip
+
+
+def test_wrong_numbers_are_refused_before_anything_takes_long() -> None:
+    with pytest.raises(ValueError, match=r"--cache_top_k must be >= 1, got 0\."):
+        AnswerArguments(cache_top_k=0)
+    with pytest.raises(ValueError, match=r"off keeps no answers: leave --cache_dtype"):
+        AnswerArguments("off", cache_dtype="float16")
 
 
 def test_features_are_kept_where_they_are_named(tmp_path: Path) -> None:
