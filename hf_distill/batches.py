@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.data_loader import DataLoaderDispatcher
 from datasets import IterableDataset
 from torch import Tensor
 from transformers.trainer_pt_utils import find_batch_size
@@ -66,22 +67,28 @@ def mark_repeated(batch: Mapping[str, Any], accelerator: Accelerator, examples: 
     """Mark the examples that a data loader repeated to give every process a full last batch.
 
     Several processes need equally many batches, so accelerate fills the last round up with examples from the start
-    of the data set. They must not count twice.
+    of the data set. They must not count twice. With ``dispatch_batches``, the usual way for streams, the first process
+    reads for all, and the last round is smaller and only made to divide by their number.
 
     Args:
         batch: The newest batch of the data loader that is being read.
         accelerator: Knows whether that was the last batch.
-        examples: Size of the whole data set; ``None`` where it has none, or where an incomplete round is dropped.
+        examples: Size of the whole data set; ``None`` where it has none, or where an incomplete round is dropped. It
+            does not matter to batches that are dispatched.
     """
-    if accelerator.num_processes == 1 or examples is None or not accelerator.gradient_state.end_of_dataloader:
+    state, size = accelerator.gradient_state, find_batch_size(batch)
+    if accelerator.num_processes == 1 or not state.end_of_dataloader:
         return dict(batch)
-    size = find_batch_size(batch)
-    # Not accelerate's own `remainder`, which is not known after a resume in the middle of an epoch.
-    remainder = examples % (size * accelerator.num_processes)
-    if remainder == 0:
+    whole = size * accelerator.num_processes
+    if isinstance(state.active_dataloader, DataLoaderDispatcher):
+        real = state.remainder  # which only this kind of data loader counts itself
+    else:
+        # Elsewhere accelerate's own `remainder` is not known after a resume in the middle of an epoch.
+        real = whole if examples is None else examples % whole or whole
+    if real >= whole:
         return dict(batch)
     position = accelerator.process_index * size + torch.arange(size)
-    return {**batch, COUNTS: (position < remainder).float()}
+    return {**batch, COUNTS: (position < real).float()}
 
 
 def count_examples(batches: Sequence[Mapping[str, Any]], accelerator: Accelerator) -> int | Tensor:

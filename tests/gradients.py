@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, TrainerCallback
 from hf_distill import DistillationTrainer
 
 ROWS = 36  # two full batches of 16 and a ragged one of 4
+DISPATCHED_ROWS = 37  # a ragged one that does not divide by two processes
 TEMPERATURE, WEIGHT = 3.0, 0.6
 CASES = [
     *itertools.product(tiny.MODELS, ("single_label", "multi_label", "regression"), (0.0,)),
@@ -50,7 +51,9 @@ class Recorder(TrainerCallback):
         self.steps.append({name: p.grad.clone() for name, p in named if p.grad is not None})
 
 
-def trained(name: str, task: str, smoothing: float, batch: int, accumulation: int) -> dict[str, Tensor]:
+def trained(
+    name: str, task: str, smoothing: float, batch: int, accumulation: int, rows: int = ROWS, **settings: Any
+) -> dict[str, Tensor]:
     """Gradients, loss and components of every step, with a learning rate of 0, under flat names."""
     student, teacher = models(name, task)
     recorder = Recorder()
@@ -64,11 +67,12 @@ def trained(name: str, task: str, smoothing: float, batch: int, accumulation: in
             label_smoothing_factor=smoothing,
             temperature=TEMPERATURE,
             distillation_weight=WEIGHT,
+            **settings,
         )
         trainer = DistillationTrainer(
             student,
             arguments,
-            train_dataset=tiny.dataset(name, task, ROWS),
+            train_dataset=tiny.dataset(name, task, rows),
             teacher_model=teacher,
             callbacks=[recorder],
         )
@@ -80,15 +84,15 @@ def trained(name: str, task: str, smoothing: float, batch: int, accumulation: in
     return found
 
 
-def expected(name: str, task: str, smoothing: float) -> dict[str, Tensor]:
+def expected(name: str, task: str, smoothing: float, rows: int = ROWS) -> dict[str, Tensor]:
     """The same, from the formulas and plain autograd on each whole batch."""
     student, teacher = models(name, task)
     student.train()
     teacher.eval()
-    rows = tiny.dataset(name, task, ROWS).with_format("torch")
+    data = tiny.dataset(name, task, rows).with_format("torch")
     found = {}
-    for step, (start, stop) in enumerate(((0, 16), (16, 32), (32, 36))):
-        batch = rows[start:stop]
+    for step, (start, stop) in enumerate(((0, 16), (16, 32), (32, rows))):
+        batch = data[start:stop]
         labels = batch.pop("labels")
         with torch.no_grad():
             goal = teacher(**batch).logits
@@ -163,6 +167,10 @@ if __name__ == "__main__":
     everything = {}
     for case in CASES:
         everything |= {f"{case}/{key}": value for key, value in trained(*case, batch=4, accumulation=2).items()}
+    dispatched = trained(
+        *CASES[0], batch=4, accumulation=2, rows=DISPATCHED_ROWS, accelerator_config={"dispatch_batches": True}
+    )
+    everything |= {f"dispatched/{key}": value for key, value in dispatched.items()}
     shared = Path(sys.argv[1]).parent
     everything |= {f"whole/{key}": value for key, value in weights_after(shared / "whole").items()}
     weights_after(shared / "killed", kill_at=4)

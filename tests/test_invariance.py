@@ -40,6 +40,12 @@ def test_two_processes_give_the_same_gradients_and_logs(
     assert_same(found, gradients.expected(*case))
 
 
+def test_batches_that_one_process_reads_for_all_give_the_same(two_processes: dict[str, Tensor]) -> None:
+    prefix = "dispatched/"
+    found = {key.removeprefix(prefix): value for key, value in two_processes.items() if key.startswith(prefix)}
+    assert_same(found, gradients.expected(*gradients.CASES[0], rows=gradients.DISPATCHED_ROWS))
+
+
 @pytest.mark.parametrize("when", ["evaluated", "trained"])
 def test_two_processes_have_the_same_running_statistics(when: str, two_processes: dict[str, Tensor]) -> None:
     first, second = two_processes[f"statistics/{when}"]
