@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 from hf_distill import DistillationTrainer
 
 REST = "the rest: callbacks, log, schedule, progress bar"
+EXCHANGE = "buffers and counts of the other process"
 AFTERWARDS = "after the epoch"
 WARM_UP_STEPS = 3
 
@@ -59,12 +60,14 @@ class Parts(TrainerCallback):
 
     def watch_step(self, trainer: DistillationTrainer) -> None:
         """Share out each step of this trainer, which has one teacher."""
+        self.trainer = trainer
         trainer.add_callback(self)
         self.watch(trainer, "get_batch_samples", "batch: rows, collator")
         self.watch(trainer.teachers["teacher"], "collate", "batch: hashing, looking answers up")
         self.watch(trainer, "ask", "teacher")
         self.watch(trainer, "compute_loss", "losses")
         self.watch(trainer.accelerator, "backward", "student, backward")
+        self.watch(trainer.accelerator, "reduce", EXCHANGE)
         self.watch(trainer, "_clip_grad_norm", "clipping")
 
     def a_step(self) -> dict[str, float]:
@@ -73,6 +76,9 @@ class Parts(TrainerCallback):
         return {name: 1e3 * seconds / steps for name, seconds in self.seconds.items() if name != AFTERWARDS}
 
     def on_train_begin(self, *args: Any, model: Any, optimizer: Any, **kwargs: Any) -> None:
+        if (wrapper := self.trainer.model_wrapped) is not model:  # which shares gradients in the backward pass
+            self.watch(wrapper, "forward", EXCHANGE)
+            self.watch(wrapper, "zero_grad", "optimizer")
         self.watch(model, "forward", "student, forward")
         self.watch(model, "zero_grad", "optimizer")
         self.watch(optimizer, "step", "optimizer")

@@ -38,7 +38,7 @@ class Options:
 
 
 def train(options: Options) -> None:
-    """Train as one of the processes; the first one prints the seconds a step."""
+    """Train as one of the processes; the first one prints the milliseconds a step of each part."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     torch.set_num_threads(2 // world)
     logging.set_verbosity_error()

@@ -85,8 +85,11 @@ class AdaptingTrainer(AskingTrainer):
             self._beside = self._made()
         self._cleared_at = None
         optimizer: Optimizer = super().create_optimizer(*args, **kwargs)
+        learning = self._learning()
+        if not learning:  # also where the optimizer only stands for one that DeepSpeed will make
+            return optimizer
         known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        new = [parameter for parameter in self._learning() if id(parameter) not in known]
+        new = [parameter for parameter in learning if id(parameter) not in known]
         if new and self.lr_scheduler is not None and not self._created_lr_scheduler:
             raise ValueError(
                 "The scheduler in optimizers=(optimizer, scheduler) was made before the adapters, and does not know "

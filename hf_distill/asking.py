@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from datasets import Dataset
 from torch import Tensor, nn
 from transformers.trainer_utils import has_length
@@ -53,7 +54,7 @@ class AskingTrainer(PublishingTrainer):
         """
         self.distillation_objective.check_teachers(self.teachers)
         classes = label_names(self.model.config) or self.model.config.num_labels
-        own = {parameter.data_ptr() for parameter in self.model.parameters()}
+        own = {parameter.data_ptr() for parameter in self.model.parameters() if parameter.numel()}
         self._class_orders: dict[str, list[int] | None] = {}
         for name, teacher in self.teachers.items():
             if own & {parameter.data_ptr() for parameter in teacher.parameters()}:
@@ -114,8 +115,19 @@ class AskingTrainer(PublishingTrainer):
             dataset = self._remove_unused_columns(dataset)
         else:
             collator = self._get_collator_with_removed_columns(collator)
-        for start in range(0, len(rows), self.args.eval_batch_size):
-            yield collator([dataset[row] for row in rows[start : start + self.args.eval_batch_size]])
+        size = self.args.eval_batch_size
+        if not self.args.auto_find_batch_size:  # then so many will be asked about in each step
+            size = max(size, self.args.train_batch_size)
+        for start in range(0, len(rows), size):
+            yield collator([dataset[row] for row in rows[start : start + size]])
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """As in ``Trainer``, but DeepSpeed's precision is for the student: what teachers are given stays as it is."""
+        own = inputs.get(TEACHER_INPUTS)
+        prepared: dict[str, Any] = super()._prepare_inputs(
+            {key: value for key, value in inputs.items() if key != TEACHER_INPUTS}
+        )
+        return prepared if own is None else {**prepared, TEACHER_INPUTS: send_to_device(own, self.args.device)}
 
     # ---- What is answered ----
 

@@ -87,6 +87,37 @@ def has_labels(labels: Tensor | None) -> bool:
     return labels is not None and bool((labels != NO_LABEL).any())
 
 
+def check_labels_are_numbers(rows: object) -> None:
+    """Raise where a row has no label, or a word for one; looks only at a ``datasets.Dataset``.
+
+    Args:
+        rows: The training set.
+
+    Raises:
+        ValueError: a label is missing or text.
+    """
+    if not isinstance(rows, datasets.Dataset):
+        return
+    column = next((name for name in LABEL_COLUMNS if name in rows.column_names), None)
+    if column is None:
+        return
+    if getattr(rows.features[column], "dtype", None) in ("string", "large_string"):
+        raise ValueError(
+            f"The labels of the training set are text: make them numbers, dataset.class_encode_column({column!r}), in "
+            "the order of the student's id2label."
+        )
+    start = 0
+    for batch in rows.select_columns([column]).with_format("arrow").iter(batch_size=100_000):
+        labels = batch[column].combine_chunks()
+        if labels.null_count:
+            row = start + labels.is_null().index(True).as_py()
+            raise ValueError(
+                f"Row {row} of the training set has no label, but None. Write {NO_LABEL} where one is missing, before "
+                f"data sets are put together: unlabelled.add_column({column!r}, [{NO_LABEL}] * len(unlabelled))."
+            )
+        start += len(labels)
+
+
 def check_class_labels(rows: object, classes: int) -> None:
     """Raise where the labels of a training set cannot be class indices; looks only at a ``datasets.Dataset``.
 

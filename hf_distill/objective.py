@@ -170,6 +170,7 @@ class Objective:
 
     Raises:
         ValueError: there is no term, or a name would collide with another key of the logs.
+        TypeError: one is no term, such as a loss by itself.
 
     Example:
         >>> import torch
@@ -191,6 +192,9 @@ class Objective:
     def __init__(self, **terms: Term) -> None:
         if not terms:
             raise ValueError("An objective needs at least one term.")
+        if wrong := {name: term for name, term in terms.items() if not isinstance(term, Term)}:
+            name, value = next(iter(wrong.items()))
+            raise TypeError(f"{name}={value!r} is no term: wrap a loss, {name}=LogitTerm({value!r}, weight=1.0).")
         if taken := self.RESERVED.intersection(terms):
             raise ValueError(f"{sorted(taken)} would overwrite the Trainer's own log entries: choose other term names.")
         if logged := {f"{name}_{setting}" for name in terms for setting in self.SETTINGS}.intersection(terms):
@@ -219,9 +223,16 @@ class Objective:
                 parts[name] = weight * term.compute(step)
         return parts
 
-    def needs(self, names: Collection[str], progress: float) -> set[str]:
-        """Which of the teachers in ``names`` have to be asked at this point of the training."""
-        return {name for term in self.terms.values() if term.weight(progress) != 0.0 for name in term.needs(names)}
+    def needs(self, names: Collection[str], progress: float, features: bool = True) -> set[str]:
+        """Which of the teachers in ``names`` have to be asked at this point of the training.
+
+        Args:
+            names: All that there are.
+            progress: From 0 to 1.
+            features: Whether the terms that look inside the models will be computed.
+        """
+        terms = [term for term in self.terms.values() if features or not term.student_layers()]
+        return {name for term in terms if term.weight(progress) != 0.0 for name in term.needs(names)}
 
     def check_teachers(self, names: Collection[str]) -> None:
         """Raise when a term follows a teacher that is not there.
@@ -249,7 +260,8 @@ class Objective:
     @property
     def trained(self) -> nn.ModuleDict:
         """What every term holds, under ``NAME_term``, to be trained and saved beside the student."""
-        return nn.ModuleDict({f"{name}_term": term.trained for name, term in self.terms.items()})
+        # A name may be that of a teacher, model-v1.5 for instance, and torch forbids dots.
+        return nn.ModuleDict({f"{name}_term".replace(".", "_"): term.trained for name, term in self.terms.items()})
 
     @property
     def may_train(self) -> bool:

@@ -51,7 +51,8 @@ def check_teacher(name: str, logits: Tensor, labels: Tensor | None, problem_type
         return None
     answers, truth = logits[labelled].double().numpy(), labels[labelled].numpy()
     if problem_type == REGRESSION:
-        residual, spread = (truth.reshape(answers.shape) - answers).var(), truth.var()
+        truth = truth.reshape(answers.shape)
+        residual, spread = ((truth - answers) ** 2).mean(), ((truth - truth.mean(axis=0)) ** 2).mean()
         return _checked(name, float(1 - residual / spread) if spread else 0.0, chance=0.0, margin=0.02)
     if problem_type == MULTI_LABEL:
         columns = [column for column in range(answers.shape[1]) if len(np.unique(truth[:, column])) > 1]

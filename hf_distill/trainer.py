@@ -23,7 +23,7 @@ from hf_distill.epochs import EpochCallback
 from hf_distill.example_ids import EXAMPLE_ID
 from hf_distill.features import check_gradient, tapped
 from hf_distill.image_views import stored_rows
-from hf_distill.labels import SINGLE_LABEL, check_class_labels, has_labels, problem_type
+from hf_distill.labels import SINGLE_LABEL, check_class_labels, check_labels_are_numbers, has_labels, problem_type
 from hf_distill.losses import LabelLoss
 from hf_distill.objective import Objective
 from hf_distill.onnx_classifier import remove_exports
@@ -113,8 +113,19 @@ class DistillationTrainer(AdaptingTrainer):
     # ---- Construction ----
 
     def _prepare_task(self) -> None:
+        if not hasattr(self.model, "config"):
+            raise ValueError(
+                f"The student, a {type(self.model).__name__}, has no config to say which classes it knows. Make it a "
+                "PreTrainedModel, or give it one: model.config = PreTrainedConfig(num_labels=..., id2label=...)."
+            )
+        if "labels" not in (self.args.label_names or ["labels"]):
+            raise ValueError(
+                f"label_names={self.args.label_names}, but the loss looks for `labels`: rename the column, and leave "
+                "label_names out."
+            )
         correct_config(self.model.config, self.processing_class)
         rows = self.train_dataset
+        check_labels_are_numbers(stored_rows(rows))
         with isolated_randomness():
             examples = map(first_row, (rows, *data_sets(self.eval_dataset)))
             example = next((example for example in examples if example is not None), None)
@@ -176,6 +187,7 @@ class DistillationTrainer(AdaptingTrainer):
             wanted = self.distillation_objective.needs(self.teachers, self._progress())
         else:
             wanted = set() if has_labels(inputs.get("labels")) else self.able_to_answer(inputs)
+            wanted &= self.distillation_objective.needs(self.teachers, self._progress(), features=False)
         step, outputs = self.look(model, inputs, wanted, features=model.training)
         if model.training:
             check_gradient(step.student.features)
@@ -222,7 +234,8 @@ class DistillationTrainer(AdaptingTrainer):
         self, dataloader: DataLoader[Any], description: str, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
     ) -> EvalLoopOutput:
         """As in ``Trainer``; the loss is the mean over the labelled examples, or over all where none has a label."""
-        share_buffers(self.model)
+        if self.is_in_train:
+            share_buffers(self.model)  # after a training they are shared, and before one the same
         self._evaluated = EvaluationLoss(self.args.device)
         output = super().evaluation_loop(dataloader, description, *args, metric_key_prefix=metric_key_prefix, **kwargs)
         loss = self._evaluated.mean(self.accelerator)

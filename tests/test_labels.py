@@ -3,9 +3,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from datasets import Dataset
 from transformers import BertConfig
 
-from hf_distill.labels import MULTI_LABEL, REGRESSION, SINGLE_LABEL, class_order, label_names, problem_type
+from hf_distill.labels import (
+    MULTI_LABEL,
+    REGRESSION,
+    SINGLE_LABEL,
+    check_labels_are_numbers,
+    class_order,
+    label_names,
+    problem_type,
+)
 
 
 def test_default_names_count_as_none() -> None:
@@ -55,3 +64,25 @@ def test_what_cannot_be_aligned_is_an_error(student: Any, teacher: Any, message:
 )
 def test_the_kind_of_task_is_what_the_head_would_choose(config: BertConfig, example: Any, expected: str) -> None:
     assert problem_type(config, example) == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([1, 0, None, 1], r"Row 2 of the training set has no label, but None\. Write -100"),
+        ([None, None], "Row 0"),
+        ([[0.0, 1.0], None], "Row 1"),
+        (["good", "bad"], r"are text.*class_encode_column\('label'\)"),
+    ],
+)
+def test_a_missing_label_and_a_word_are_refused(labels: Any, message: str) -> None:
+    rows = Dataset.from_dict({"label": labels})
+    with pytest.raises(ValueError, match=message):
+        check_labels_are_numbers(rows)
+
+
+def test_labels_that_are_there_are_taken_wherever_the_others_are() -> None:
+    rows = Dataset.from_dict({"label": [1, None, -100, 0]})
+    check_labels_are_numbers(rows.select([0, 2, 3]))
+    check_labels_are_numbers(rows.select([]))
+    check_labels_are_numbers(rows.remove_columns("label"))

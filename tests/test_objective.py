@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from hf_distill import LabelTerm, LogitTerm, ModelView, Objective, StepView, cosine, linear, warmup
+from hf_distill import FeatureTerm, LabelTerm, LogitTerm, ModelView, Objective, Pair, StepView, cosine, linear, warmup
 from hf_distill.losses import (
     ClassificationLoss,
     HardTargetLoss,
+    HintLoss,
     MultiLevelLogitLoss,
     SoftTargetLoss,
     StandardizedLogits,
@@ -87,6 +88,24 @@ def test_only_the_teachers_of_active_terms_are_needed() -> None:
     )
     assert objective.needs(["a", "b", "c"], 0.5) == {"a", "b"}
     assert objective.needs(["a", "b", "c"], 1.0) == {"b"}
+
+
+def test_without_features_the_teachers_of_feature_terms_are_not_needed() -> None:
+    objective = Objective(
+        a=FeatureTerm(HintLoss(), Pair("x", "y"), teacher="a"), b=LogitTerm(SoftTargetLoss(), teacher="b")
+    )
+    assert objective.needs(["a", "b"], 0.5) == {"a", "b"}
+    assert objective.needs(["a", "b"], 0.5, features=False) == {"b"}
+
+
+def test_a_loss_by_itself_is_no_term() -> None:
+    with pytest.raises(TypeError, match=r"kd=SoftTargetLoss\(.*is no term: wrap a loss, kd=LogitTerm\("):
+        Objective(kd=SoftTargetLoss(2.0))  # type: ignore[arg-type]
+
+
+def test_a_term_may_be_named_after_a_teacher_with_a_dot() -> None:
+    terms: Any = {"kd_model-v1.5": LogitTerm(SoftTargetLoss())}
+    assert list(Objective(**terms).trained) == ["kd_model-v1_5_term"]
 
 
 def test_each_term_follows_its_own_teacher() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from sklearn.metrics import r2_score
 
 from hf_distill.labels import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from hf_distill.teacher_check import check_teacher
@@ -71,6 +72,18 @@ def test_regression_skill() -> None:
     assert check_teacher("t", truth[:, None], truth, REGRESSION) == pytest.approx(1.0)
     with pytest.raises(ValueError, match="nothing to teach"):
         check_teacher("t", torch.randn(200, 1, generator=GENERATOR), truth, REGRESSION)
+
+
+def test_a_teacher_of_numbers_that_is_always_off_by_as_much_knows_nothing() -> None:
+    truth = torch.randn(200, generator=GENERATOR)
+    with pytest.raises(ValueError, match="nothing to teach"):
+        check_teacher("t", truth[:, None] + 100, truth, REGRESSION)
+    columns = torch.randn(200, 2, generator=GENERATOR) + torch.tensor([0.0, 50.0])
+    with pytest.raises(ValueError, match="nothing to teach"):  # it only knows that the second one is larger
+        check_teacher("t", columns.mean(dim=0).expand(200, 2), columns, REGRESSION)
+    near = columns + torch.tensor([0.5, -0.5])
+    by_hand = r2_score(columns.numpy(), near.numpy(), multioutput="variance_weighted")
+    assert check_teacher("t", near, columns, REGRESSION) == pytest.approx(by_hand)
 
 
 def test_nan_is_found_without_labels_too() -> None:

@@ -15,6 +15,7 @@ import pytest
 import safetensors.torch
 import tiny
 import torch
+from accelerate.utils.deepspeed import DummyOptim
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
@@ -30,7 +31,7 @@ from hf_distill import (
     linear,
     warmup,
 )
-from hf_distill.batches import COUNTS
+from hf_distill.batches import COUNTS, TEACHER_INPUTS
 from hf_distill.losses import HardTargetLoss, PairLoss, SoftTargetLoss
 
 
@@ -507,6 +508,22 @@ def test_student_and_teacher_must_not_share_weights(tmp_path: Path) -> None:
         DistillationTrainer(model, tiny.arguments(tmp_path), teacher_model=ModelTeacher(model))
 
 
+@pytest.mark.parametrize("teacher", [[], [tiny.bert], nn.Linear(2, 2)])
+def test_what_is_no_teacher_is_refused(tmp_path: Path, teacher: Any) -> None:
+    with pytest.raises(TypeError, match=r"neither a Teacher nor a model with a config.*EnsembleTeacher"):
+        DistillationTrainer(tiny.bert(), tiny.arguments(tmp_path), teacher_model=teacher)
+
+
+def test_a_student_without_a_config_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a Linear, has no config.*model\.config = PreTrainedConfig"):
+        DistillationTrainer(nn.Linear(2, 2), tiny.arguments(tmp_path))
+
+
+def test_labels_of_another_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"label_names=.*rename the column"):
+        DistillationTrainer(tiny.bert(), tiny.arguments(tmp_path, label_names=["target"]), train_dataset=tiny.dataset())
+
+
 def test_plain_training_arguments_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="DistillationTrainingArguments"):
         DistillationTrainer(tiny.bert(), TrainingArguments(str(tmp_path), use_cpu=True))
@@ -601,7 +618,7 @@ def test_examples_count_once_where_the_loader_repeats_some_and_always_where_it_d
     tmp_path: Path, setting: dict[str, Any], marks: list[float] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = DistillationTrainer(tiny.bert(), tiny.arguments(tmp_path, **setting), train_dataset=tiny.dataset())
-    state = SimpleNamespace(end_of_dataloader=True)
+    state = SimpleNamespace(end_of_dataloader=True, active_dataloader=None)
     monkeypatch.setattr(type(trainer.accelerator), "num_processes", 2)
     monkeypatch.setattr(trainer.accelerator, "gradient_state", state)
     # 5 rows, 2 for each of two processes: the first has the last row, and one that is repeated.
@@ -615,11 +632,43 @@ def test_examples_count_where_processes_get_batches_of_unequal_sizes(
 ) -> None:
     trainer = DistillationTrainer(tiny.bert(), tiny.arguments(tmp_path), train_dataset=tiny.dataset(rows=5))
     trainer.args.train_sampling_strategy = strategy
-    monkeypatch.setattr(trainer.accelerator, "gradient_state", SimpleNamespace(end_of_dataloader=True))
+    monkeypatch.setattr(
+        trainer.accelerator, "gradient_state", SimpleNamespace(end_of_dataloader=True, active_dataloader=None)
+    )
     monkeypatch.setattr(type(trainer.accelerator), "num_processes", 2)
     monkeypatch.setattr(type(trainer.accelerator), "reduce", lambda _, tensor, reduction: tensor)
     [batch], count = trainer.get_batch_samples(iter([{"labels": torch.zeros(2)}]), 1, torch.device("cpu"))
     assert (COUNTS in batch, int(count)) == (marked, 1 if marked else 2)
+
+
+def test_deepspeeds_precision_is_not_for_what_the_teachers_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = DistillationTrainer(tiny.bert(), tiny.arguments(tmp_path), train_dataset=tiny.dataset())
+    plugin = SimpleNamespace(hf_ds_config=SimpleNamespace(dtype=lambda: torch.bfloat16))
+    monkeypatch.setattr(trainer, "is_deepspeed_enabled", True)
+    monkeypatch.setattr(type(trainer.accelerator.state), "deepspeed_plugin", plugin)
+    logits = torch.tensor([[1.001, -2.003]])
+    found = trainer._prepare_inputs({"pixel_values": logits, TEACHER_INPUTS: {"teacher": {"logits": logits}}})
+    assert found["pixel_values"].dtype == torch.bfloat16
+    assert torch.equal(found[TEACHER_INPUTS]["teacher"]["logits"], logits)
+
+
+def test_an_optimizer_that_deepspeed_will_make_is_let_through(tmp_path: Path) -> None:
+    trainer = DistillationTrainer(tiny.bert(), tiny.arguments(tmp_path), train_dataset=tiny.dataset())
+    trainer.optimizer = stand_in = DummyOptim(trainer.model.parameters())
+    assert trainer.create_optimizer() is stand_in
+
+
+def test_buffers_are_shared_while_the_processes_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared: list[nn.Module] = []
+    monkeypatch.setattr("hf_distill.trainer.share_buffers", shared.append)
+    args = tiny.arguments(tmp_path, max_steps=1, eval_strategy="steps", eval_steps=1)
+    trainer = DistillationTrainer(tiny.bert(), args, train_dataset=tiny.dataset(), eval_dataset=tiny.dataset())
+    trainer.evaluate()  # the model may still lie where the processes cannot exchange anything
+    assert shared == []
+    trainer.train()
+    assert shared == [trainer.model] * 2
 
 
 def test_a_loss_of_a_wrong_shape_is_named(tmp_path: Path) -> None:

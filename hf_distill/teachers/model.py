@@ -149,7 +149,14 @@ def _inputs(model: PreTrainedModel) -> frozenset[str]:
 
 def as_teacher(teacher: PreTrainedModel | str | Path | Teacher, dtype: torch.dtype | None = None) -> Teacher:
     """A model or its name becomes a :class:`ModelTeacher`; a teacher stays what it is."""
-    return teacher if isinstance(teacher, Teacher) else ModelTeacher(teacher, dtype=dtype)
+    if isinstance(teacher, Teacher):
+        return teacher
+    if not isinstance(teacher, (str, Path)) and not hasattr(teacher, "config"):
+        raise TypeError(
+            f"teacher_model is a {type(teacher).__name__}, neither a Teacher nor a model with a config, nor the "
+            "name of one. Pass several under names, {'a': ..., 'b': ...}, or as one: EnsembleTeacher([...])."
+        )
+    return ModelTeacher(teacher, dtype=dtype)
 
 
 def load_classifier(name: str, dtype: torch.dtype | None = None, trust_remote_code: bool = False) -> PreTrainedModel:
