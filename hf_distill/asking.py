@@ -115,11 +115,8 @@ class AskingTrainer(PublishingTrainer):
             dataset = self._remove_unused_columns(dataset)
         else:
             collator = self._get_collator_with_removed_columns(collator)
-        size = self.args.eval_batch_size
-        if not self.args.auto_find_batch_size:  # then so many will be asked about in each step
-            size = max(size, self.args.train_batch_size)
-        for start in range(0, len(rows), size):
-            yield collator([dataset[row] for row in rows[start : start + size]])
+        for start in range(0, len(rows), self.args.eval_batch_size):
+            yield collator([dataset[row] for row in rows[start : start + self.args.eval_batch_size]])
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """As in ``Trainer``, but DeepSpeed's precision is for the student: what teachers are given stays as it is."""

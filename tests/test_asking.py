@@ -51,16 +51,6 @@ def test_a_teacher_that_answers_nan_is_refused(tmp_path: Path) -> None:
         DistillationTrainer(tiny.bert(), args, train_dataset=tiny.dataset(), teacher_model=teacher).train()
 
 
-@pytest.mark.parametrize(("setting", "sizes"), [({}, [16, 4]), ({"auto_find_batch_size": True}, [2] * 10)])
-def test_a_teacher_is_scored_on_batches_as_large_as_those_of_the_training_where_they_will_fit(
-    tmp_path: Path, setting: dict[str, bool], sizes: list[int]
-) -> None:
-    sizes_of = {"per_device_train_batch_size": 16, "per_device_eval_batch_size": 2}
-    args = tiny.arguments(tmp_path, **sizes_of, **setting)
-    trainer = DistillationTrainer(tiny.bert(), args, train_dataset=tiny.dataset())
-    assert [len(batch["labels"]) for batch in trainer.collated(range(20))] == sizes
-
-
 def test_scoring_does_not_touch_the_random_numbers(tmp_path: Path) -> None:
     data, teacher = solvable()
 
