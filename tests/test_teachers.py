@@ -235,6 +235,20 @@ def test_an_ensemble_mixes_models_columns_and_label_orders(tmp_path: Path) -> No
     trainer.train()
 
 
+def test_an_ensemble_that_shares_tokens_has_one_vocabulary(tmp_path: Path) -> None:
+    def named(tokenizer: PreTrainedTokenizerFast, folder: str) -> ModelTeacher:
+        tiny.bert(labels=2).save_pretrained(tmp_path / folder)
+        tokenizer.save_pretrained(tmp_path / folder)
+        return ModelTeacher(tmp_path / folder)
+
+    unnamed, mine, its = tiny.bert(labels=2), named(MINE, "mine"), named(ITS, "its")
+    own = ModelTeacher(tiny.bert(labels=2), ITS, ["text"])
+    assert EnsembleTeacher([own, unnamed, mine]).vocabulary() == mine.vocabulary()
+    for others in ([unnamed, mine, its], [unnamed, tiny.bert(labels=2, vocab_size=50)]):
+        with pytest.raises(ValueError, match=r"have different tokenizers .*text_columns="):
+            EnsembleTeacher(others).vocabulary()
+
+
 @pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0], [1.0, -1.0]])
 def test_weights_that_do_not_fit_are_refused(weights: list[float]) -> None:
     with pytest.raises(ValueError, match="2 teachers need as many weights > 0"):

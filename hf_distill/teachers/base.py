@@ -61,6 +61,10 @@ class Teacher(ABC):
         """What it knows of the token ids that it shares with the student, if it reads any: see ``check_vocabulary``."""
         return {}
 
+    def images(self) -> list[dict[str, Any]]:
+        """How it knows the images that it shares with the student, where it does: see ``check_normalization``."""
+        return []
+
     def models(self) -> list[nn.Module]:
         """The models that it runs."""
         return [] if self.live_model is None else [self.live_model]

@@ -97,7 +97,25 @@ class EnsembleTeacher(Teacher):
             teacher.to(device)
 
     def vocabulary(self) -> dict[str, Any]:
-        return next((known for known in (teacher.vocabulary() for teacher in self.teachers) if known), {})
+        """What all its teachers know of the tokens that they share.
+
+        Raises:
+            ValueError: two of them know different ones.
+        """
+        known = [found for teacher in self.teachers if (found := teacher.vocabulary())]
+        words = [found for found in known if found["words"] is not None]
+        if any(found["size"] != known[0]["size"] for found in known) or any(
+            found["words"] != words[0]["words"] for found in words
+        ):
+            raise ValueError(
+                f"The teachers of {self.name!r} have different tokenizers and would read the same token ids. Let those "
+                "that differ from the student tokenize the text again: ModelTeacher(model, processing_class=TOKENIZER, "
+                "text_columns=[...])."
+            )
+        return next(iter([*words, *known]), {})
+
+    def images(self) -> list[dict[str, Any]]:
+        return [known for teacher in self.teachers for known in teacher.images()]
 
     def check_student(self, config: PreTrainedConfig, processing_class: object) -> None:
         for teacher in self.teachers:

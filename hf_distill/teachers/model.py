@@ -25,7 +25,7 @@ from hf_distill.image_check import check_readable
 from hf_distill.image_processors import find_image_processor
 from hf_distill.labels import label_names
 from hf_distill.teachers.base import Teacher
-from hf_distill.teachers.normalization import check_normalization
+from hf_distill.teachers.normalization import check_normalization, normalization
 from hf_distill.teachers.vocabulary import check_vocabulary, words_fingerprint
 from hf_distill.views import ModelView
 
@@ -130,10 +130,14 @@ class ModelTeacher(Teacher):
             return {}
         return {"size": self.model.config.vocab_size, "words": words_fingerprint(self.tokenizer)}
 
+    def images(self) -> list[dict[str, Any]]:
+        known = None if self._vouched_for else self.image_processor
+        return [] if known is None else [normalization(known)]
+
     def check_student(self, config: PreTrainedConfig, processing_class: object) -> None:
         check_vocabulary(self.name, self.vocabulary(), config, processing_class)
-        if self.image_processor is not None and not self._vouched_for:
-            check_normalization(self.name, self.image_processor, processing_class)
+        for known in self.images():
+            check_normalization(self.name, known, processing_class)
 
     def check_images(self, shape: Sequence[int]) -> None:
         if "pixel_values" in self._inputs:
