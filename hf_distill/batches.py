@@ -69,6 +69,10 @@ class TeacherCollator:
             batch[EXAMPLE_ID] = torch.tensor([int(row[EXAMPLE_ID]) for row in rows])
         return batch
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For a data worker that is begun anew, as Python does elsewhere than on Linux: without the models."""
+        return {**self.__dict__, "teachers": {name: teacher.for_worker() for name, teacher in self.teachers.items()}}
+
 
 def mark_repeated(batch: Mapping[str, Any], accelerator: Accelerator, examples: int | None) -> dict[str, Any]:
     """Mark the examples that a data loader repeated to give every process a full last batch.

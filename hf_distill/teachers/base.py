@@ -49,6 +49,10 @@ class Teacher(ABC):
         """Make this teacher's own inputs from rows of the dataset; nothing where it shares the student's."""
         return {}
 
+    def for_worker(self) -> Teacher:
+        """What a data worker gets that needs a copy: itself, or without its model what can :meth:`collate` only."""
+        return self
+
     def fingerprint(self) -> dict[str, str]:
         """What its answers depend on besides the example, as hashes and versions under names.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -75,6 +76,11 @@ class EnsembleTeacher(Teacher):
         """What each teacher makes for itself; nothing where one of them cannot, as in an evaluation set."""
         made = {index: teacher.collate(rows) for index, teacher in enumerate(self.teachers) if teacher.raw_columns}
         return {MEMBERS: made} if made and all(made.values()) else {}
+
+    def for_worker(self) -> EnsembleTeacher:
+        twin = copy.copy(self)
+        twin.teachers = [teacher.for_worker() for teacher in self.teachers]
+        return twin
 
     def fingerprint(self) -> dict[str, str]:
         members = {

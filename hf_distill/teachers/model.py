@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -105,6 +107,11 @@ class ModelTeacher(Teacher):
         padding = {"padding": True, "pad_to_multiple_of": 8 if longest % 8 == 0 else None}
         encoded = self.tokenizer(*texts, truncation=True, max_length=longest, return_tensors="pt", **padding)
         return {ENCODED: dict(encoded)}
+
+    def for_worker(self) -> ModelTeacher:
+        twin = copy.copy(self)
+        twin.__dict__.update(model=SimpleNamespace(config=self.model.config), live_model=None)
+        return twin
 
     def fingerprint(self) -> dict[str, str]:
         read = {}
