@@ -186,7 +186,8 @@ class _Collected:
         new = self.store.missing(keys)
         for row, key in enumerate(keys[:, 0].tolist()):
             new[row] &= key not in self.keys
-            self.keys.add(key)
+            if new[row]:
+                self.keys.add(key)
         return new
 
     def add(self, keys: Keys, logits: Tensor, features: dict[str, Tensor], mask: Tensor | None) -> None:

@@ -30,6 +30,7 @@ from hf_distill import (
     cache_teacher,
 )
 from hf_distill.cache import build
+from hf_distill.cache.keys import keys_of_rows
 
 
 @pytest.fixture
@@ -76,6 +77,9 @@ def test_nothing_is_asked_twice(tmp_path: Path, asked: list[tuple[int, ...]]) ->
     assert sum(shape[0] for shape in asked) == 34
     torch.testing.assert_close(answers(grown, more), logits_of(model, more), atol=1e-6, rtol=1e-5)
     assert (len(again.store), len(grown.store)) == (30, 34)
+    known = build._Collected(grown.store)
+    assert not known.new(keys_of_rows(list(rows), grown.raw_columns)).any()
+    assert not known.keys, "what is on the disk takes no memory"
 
 
 def test_a_model_that_was_saved_and_loaded_is_the_same_teacher(tmp_path: Path, asked: list[tuple[int, ...]]) -> None:
