@@ -9,7 +9,15 @@ import tiny
 import torch
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertModel, DataCollatorWithPadding, PreTrainedTokenizerFast, TimmWrapperConfig
+from transformers import (
+    AutoTokenizer,
+    BertModel,
+    DataCollatorWithPadding,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    TimmWrapperConfig,
+)
 
 from hf_distill import ColumnTeacher, DistillationTrainer, EnsembleTeacher, ModelTeacher, load_classifier
 from hf_distill.teachers.model import reads_images
@@ -86,7 +94,35 @@ def test_a_missing_text_column_is_named(tmp_path: Path) -> None:
         ModelTeacher(tiny.bert(), text_columns=["text"])
 
 
+def test_a_text_is_cut_to_the_positions_that_a_model_has(tmp_path: Path) -> None:
+    """RoBERTa numbers them from padding_idx + 1 on, so 18 are 16; a tokenizer need not know its longest text."""
+    ITS.save_pretrained(tmp_path)
+    unlimited = AutoTokenizer.from_pretrained(tmp_path, model_max_length=10**30)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    model = RobertaForSequenceClassification(RobertaConfig(**sizes, vocab_size=10, max_position_embeddings=18))
+    teacher = ModelTeacher(model, unlimited, ["text"])
+    made = teacher.collate([{"text": "the film " * 20}])
+    assert made["encoded"]["input_ids"].shape == (1, 16)
+    teacher(made)
+    with pytest.raises((IndexError, RuntimeError)):
+        model(torch.full((1, 17), 5))
+    with pytest.raises(ValueError, match=r"one text or two, got text_columns=\['a', 'b', 'c'\]"):
+        ModelTeacher(model, unlimited, ["a", "b", "c"])
+
+
 # ---- Loading by name ----
+
+
+def test_a_folder_without_a_tokenizer_has_none(tmp_path: Path) -> None:
+    """The library would make up one that knows no word."""
+    tiny.bert(labels=2, seed=1).save_pretrained(tmp_path)
+    assert ModelTeacher(tmp_path).tokenizer is None
+    with pytest.raises(ValueError, match="needs its tokenizer"):
+        ModelTeacher(tmp_path, text_columns=["text"])
+    args = tiny.arguments(tmp_path / "out")
+    DistillationTrainer(
+        tiny.bert(labels=2), args, train_dataset=rows(), processing_class=MINE, teacher_model=str(tmp_path)
+    )
 
 
 def test_a_teacher_is_loaded_by_name_in_the_wanted_precision(tmp_path: Path) -> None:

@@ -76,6 +76,8 @@ class ModelTeacher(Teacher):
         self.tokenizer = None if isinstance(own, BaseImageProcessor) else own
         if isinstance(text_columns, str):
             raise ValueError(f"text_columns must be a list, got {text_columns!r}: text_columns=[{text_columns!r}].")
+        if len(text_columns) > 2:
+            raise ValueError(f"A tokenizer reads one text or two, got text_columns={list(text_columns)}.")
         if text_columns and self.tokenizer is None:
             raise ValueError("A teacher that reads text columns needs its tokenizer: pass processing_class=TOKENIZER.")
         self.model.requires_grad_(False).eval()
@@ -83,6 +85,7 @@ class ModelTeacher(Teacher):
         self.name = public_name(getattr(self.model.config, "_name_or_path", "") or type(self.model).__name__)
         self.classes = label_names(self.model.config) or self.model.config.num_labels
         self.text_columns = tuple(text_columns)
+        self._positions = positions(self.model)
         self.raw_columns = frozenset(text_columns)
         self._inputs = _inputs(self.model)
         self.shared_columns = frozenset() if text_columns else self._inputs
@@ -103,7 +106,7 @@ class ModelTeacher(Teacher):
         if not self.text_columns or self.tokenizer is None:
             return {}
         texts = [[row[column] for row in rows] for column in self.text_columns]
-        longest = min(self.tokenizer.model_max_length, getattr(self.model.config, "max_position_embeddings", 512))
+        longest = min(self.tokenizer.model_max_length, self._positions)
         padding = {"padding": True, "pad_to_multiple_of": 8 if longest % 8 == 0 else None}
         encoded = self.tokenizer(*texts, truncation=True, max_length=longest, return_tensors="pt", **padding)
         return {ENCODED: dict(encoded)}
@@ -213,9 +216,24 @@ def reads_images(config: PreTrainedConfig) -> bool:
 def find_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase | None:
     """The tokenizer saved with a model, or ``None`` where there is none, as with an image model."""
     try:
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError):
         return None
+    return found if knows_words(found) else None
+
+
+def knows_words(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether it was saved by somebody: where no files are, the library makes one up that has special tokens alone."""
+    return not set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens)
+
+
+def positions(model: nn.Module) -> int:
+    """How many tokens of a text a model can read. RoBERTa and its kin number them from ``padding_idx + 1`` on."""
+    limit = getattr(model.config, "max_position_embeddings", None) or 512
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            limit = min(limit, module.num_embeddings - module.padding_idx - 1)
+    return limit if limit > 0 else 512  # XLNet says -1 for no limit
 
 
 def public_name(name: str) -> str:
