@@ -214,6 +214,9 @@ def test_a_column_survives_a_collator_that_pads() -> None:
         ([[0.1, 0.2], [0.1]], False, r"different lengths: \[1, 2\]"),
         ([[0.5, 0.5], [2.0, -1.0]], True, "said to hold probabilities, but row 1"),
         ([[0.5, 0.5], [0.5, 0.6]], True, "leave out probabilities=True"),
+        ([0, 1], False, r"holds int64 .*a list of numbers is needed.*call the column `labels`"),
+        (["bad", "good"], False, r"holds string .*Class numbers or names"),
+        ([["a", "b"], ["c", "d"]], False, r"holds list<.*string> in each row"),
     ],
 )
 def test_an_unusable_column_is_refused(values: Any, probabilities: bool, message: str) -> None:
