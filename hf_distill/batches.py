@@ -14,6 +14,7 @@ from transformers.trainer_pt_utils import find_batch_size
 from transformers.trainer_utils import has_length
 
 from hf_distill.example_ids import EXAMPLE_ID
+from hf_distill.labels import LABEL_COLUMNS
 from hf_distill.teachers import Teacher
 
 TEACHER_INPUTS = "_teacher_inputs"
@@ -26,10 +27,14 @@ COUNTS = "_counts"
 class TeacherCollator:
     """Collates the student's batch as before, and beside it what each teacher makes from the rows.
 
+    Of what only teachers make inputs from, the student's collator sees nothing, for it could not pad a text. Where the
+    rows hold no input of any model yet, it is the collator that makes them, of a text or a picture that a teacher may
+    read too, and so it sees everything.
+
     Args:
         collator: The student's collator.
-        teachers: The teachers by name; those that make nothing of the rows are not kept, for a data worker gets a copy.
-        student_columns: Columns that the student's collator must keep even if a teacher reads them too.
+        teachers: The teachers by name; those that make nothing of the rows are not kept.
+        student_columns: What the student reads, which its collator must keep even if a teacher reads it too.
         numbered: Whether the batch shall say which examples it has, where the rows are numbered.
     """
 
@@ -43,8 +48,10 @@ class TeacherCollator:
         self.collator = collator
         self.teachers = {name: teacher for name, teacher in teachers.items() if teacher.raw_columns}
         self.numbered = numbered
+        known = student_columns.union(*(one.shared_columns for one in teachers.values()))
+        self.inputs = known.difference(LABEL_COLUMNS)
         hidden = frozenset({EXAMPLE_ID} if numbered else ()).union(*(one.raw_columns for one in teachers.values()))
-        self.hidden = hidden - student_columns
+        self.hidden = hidden - known
         self.tokenizer = getattr(collator, "tokenizer", None)  # Trainer saves a collator's tokenizer
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -53,14 +60,18 @@ class TeacherCollator:
             for name, teacher in self.teachers.items()
             if teacher.raw_columns <= rows[0].keys()  # an evaluation set need not have the teacher's columns
         }
-        batch = dict(
-            self.collator([{key: value for key, value in row.items() if key not in self.hidden} for row in rows])
-        )
+        hidden = self.hidden if self.inputs & rows[0].keys() else {EXAMPLE_ID}
+        collated = self.collator([{key: value for key, value in row.items() if key not in hidden} for row in rows])
+        batch = {key: value for key, value in collated.items() if key not in self.hidden}
         if own := {name: inputs for name, inputs in made.items() if inputs}:
             batch[TEACHER_INPUTS] = own
         if self.numbered and EXAMPLE_ID in rows[0]:  # an evaluation set need not be numbered
             batch[EXAMPLE_ID] = torch.tensor([int(row[EXAMPLE_ID]) for row in rows])
         return batch
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a data worker that is begun anew, as Python does elsewhere than on Linux: without the models."""
+        return {**self.__dict__, "teachers": {name: teacher.for_worker() for name, teacher in self.teachers.items()}}
 
 
 def mark_repeated(batch: Mapping[str, Any], accelerator: Accelerator, examples: int | None) -> dict[str, Any]:

@@ -12,15 +12,14 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import nn
-from transformers import AutoConfig, AutoImageProcessor, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoImageProcessor, AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from hf_distill.evaluation import predict
 from hf_distill.labels import MULTI_LABEL, REGRESSION
 from hf_distill.onnx_classifier import OnnxClassifier
-from hf_distill.teachers.model import find_tokenizer, load_classifier, reads_images
+from hf_distill.teachers.model import find_tokenizer, load_classifier, positions, reads_images
 from hf_distill.timm_models import image_channels, makes_images_of_timm
 
-TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model")
 INPUT = "input"
 """The column of a row that holds its text, pair of texts or image."""
 
@@ -89,9 +88,11 @@ class Predictor:
         model = load_classifier(str(folder)).to(device or "cpu") if onnx is None else OnnxClassifier(onnx)
         config = AutoConfig.from_pretrained(folder) if onnx is not None else model.config
         prepares = _processing_class(str(folder), is_image=hasattr(config, "num_channels") or reads_images(config))
-        longest = min(
-            getattr(prepares, "model_max_length", 512), getattr(config, "max_position_embeddings", None) or 512
-        )
+        longest = 512
+        if isinstance(prepares, PreTrainedTokenizerBase):
+            with torch.device("meta"):  # a file in ONNX does not say how many positions it has
+                read = model if onnx is None else AutoModelForSequenceClassification.from_config(config)
+            longest = min(prepares.model_max_length, positions(read))
         return cls(model, prepares, longest, image_channels(config))
 
     def __call__(self, inputs: Sequence[Any], batch_size: int = 32) -> list[Answer]:
@@ -154,9 +155,7 @@ class Predictor:
 def _processing_class(folder: str, is_image: bool) -> Any:
     found: Any = None
     if not is_image:
-        files = [path for form in TOKENIZER_FILES for path in Path(folder).glob(form)]
-        # In a folder without any the library makes up an empty tokenizer, which knows no word.
-        found = find_tokenizer(folder) if files or not Path(folder).is_dir() else None
+        found = find_tokenizer(folder)
     else:
         try:
             found = AutoImageProcessor.from_pretrained(folder)

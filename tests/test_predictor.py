@@ -11,7 +11,7 @@ import pytest
 import tiny
 import torch
 from PIL import Image
-from transformers import ViTImageProcessorPil, pipeline
+from transformers import RobertaConfig, ViTImageProcessorPil, pipeline
 
 from hf_distill.predictor import Predictor
 
@@ -75,6 +75,13 @@ def test_long_texts_are_cut_to_what_the_model_takes(texts: Path) -> None:
     predictor = Predictor.load(texts)
     assert predictor.max_length == 16
     same(predictor([" ".join(words)]), predictor([" ".join(words[:16])]))
+
+
+def test_a_file_in_onnx_has_the_positions_of_its_model(tmp_path: Path) -> None:
+    """Of 18 positions RoBERTa uses 16."""
+    exported.tokenizer().save_pretrained(tmp_path)
+    RobertaConfig(max_position_embeddings=18, num_hidden_layers=1).save_pretrained(tmp_path)
+    assert Predictor.load(tmp_path, exported.bert().path).max_length == 16
 
 
 def test_images_are_answered_as_by_a_pipeline(images: Path) -> None:

@@ -9,7 +9,15 @@ import tiny
 import torch
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertModel, DataCollatorWithPadding, PreTrainedTokenizerFast, TimmWrapperConfig
+from transformers import (
+    AutoTokenizer,
+    BertModel,
+    DataCollatorWithPadding,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    TimmWrapperConfig,
+)
 
 from hf_distill import ColumnTeacher, DistillationTrainer, EnsembleTeacher, ModelTeacher, load_classifier
 from hf_distill.teachers.model import reads_images
@@ -86,7 +94,35 @@ def test_a_missing_text_column_is_named(tmp_path: Path) -> None:
         ModelTeacher(tiny.bert(), text_columns=["text"])
 
 
+def test_a_text_is_cut_to_the_positions_that_a_model_has(tmp_path: Path) -> None:
+    """RoBERTa numbers them from padding_idx + 1 on, so 18 are 16; a tokenizer need not know its longest text."""
+    ITS.save_pretrained(tmp_path)
+    unlimited = AutoTokenizer.from_pretrained(tmp_path, model_max_length=10**30)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    model = RobertaForSequenceClassification(RobertaConfig(**sizes, vocab_size=10, max_position_embeddings=18))
+    teacher = ModelTeacher(model, unlimited, ["text"])
+    made = teacher.collate([{"text": "the film " * 20}])
+    assert made["encoded"]["input_ids"].shape == (1, 16)
+    teacher(made)
+    with pytest.raises((IndexError, RuntimeError)):
+        model(torch.full((1, 17), 5))
+    with pytest.raises(ValueError, match=r"one text or two, got text_columns=\['a', 'b', 'c'\]"):
+        ModelTeacher(model, unlimited, ["a", "b", "c"])
+
+
 # ---- Loading by name ----
+
+
+def test_a_folder_without_a_tokenizer_has_none(tmp_path: Path) -> None:
+    """The library would make up one that knows no word."""
+    tiny.bert(labels=2, seed=1).save_pretrained(tmp_path)
+    assert ModelTeacher(tmp_path).tokenizer is None
+    with pytest.raises(ValueError, match="needs its tokenizer"):
+        ModelTeacher(tmp_path, text_columns=["text"])
+    args = tiny.arguments(tmp_path / "out")
+    DistillationTrainer(
+        tiny.bert(labels=2), args, train_dataset=rows(), processing_class=MINE, teacher_model=str(tmp_path)
+    )
 
 
 def test_a_teacher_is_loaded_by_name_in_the_wanted_precision(tmp_path: Path) -> None:
@@ -178,6 +214,9 @@ def test_a_column_survives_a_collator_that_pads() -> None:
         ([[0.1, 0.2], [0.1]], False, r"different lengths: \[1, 2\]"),
         ([[0.5, 0.5], [2.0, -1.0]], True, "said to hold probabilities, but row 1"),
         ([[0.5, 0.5], [0.5, 0.6]], True, "leave out probabilities=True"),
+        ([0, 1], False, r"holds int64 .*a list of numbers is needed.*call the column `labels`"),
+        (["bad", "good"], False, r"holds string .*Class numbers or names"),
+        ([["a", "b"], ["c", "d"]], False, r"holds list<.*string> in each row"),
     ],
 )
 def test_an_unusable_column_is_refused(values: Any, probabilities: bool, message: str) -> None:
@@ -233,6 +272,20 @@ def test_an_ensemble_mixes_models_columns_and_label_orders(tmp_path: Path) -> No
         parts = one(**mine).logits, torch.tensor([[2.0, 1.0]]), own.model(**its).logits
     torch.testing.assert_close(answer, 0.5 * parts[0] + 0.25 * parts[1] + 0.25 * parts[2])
     trainer.train()
+
+
+def test_an_ensemble_that_shares_tokens_has_one_vocabulary(tmp_path: Path) -> None:
+    def named(tokenizer: PreTrainedTokenizerFast, folder: str) -> ModelTeacher:
+        tiny.bert(labels=2).save_pretrained(tmp_path / folder)
+        tokenizer.save_pretrained(tmp_path / folder)
+        return ModelTeacher(tmp_path / folder)
+
+    unnamed, mine, its = tiny.bert(labels=2), named(MINE, "mine"), named(ITS, "its")
+    own = ModelTeacher(tiny.bert(labels=2), ITS, ["text"])
+    assert EnsembleTeacher([own, unnamed, mine]).vocabulary() == mine.vocabulary()
+    for others in ([unnamed, mine, its], [unnamed, tiny.bert(labels=2, vocab_size=50)]):
+        with pytest.raises(ValueError, match=r"have different tokenizers .*text_columns="):
+            EnsembleTeacher(others).vocabulary()
 
 
 @pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0], [1.0, -1.0]])

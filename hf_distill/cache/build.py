@@ -93,7 +93,8 @@ def cache_teacher(
 
     Raises:
         ValueError: the folder holds answers that were made with something else, or the data set is augmented at random
-            without a seed, or the collator draws at random, or an answer is NaN; the message says what to do.
+            without a seed, or the collator draws at random, or the teacher cannot read such images, or an answer is
+            NaN; the message says what to do.
         KeyError: the rows lack what the teacher reads.
         TypeError: the data set has no length, or the teacher's answers are there already.
 
@@ -153,6 +154,7 @@ def cache_teacher(
                     made = _inputs(asked, collator, chosen, wanted)
                     if not seen_to_repeat:
                         _check_repeats(made, _inputs(asked, collator, chosen, wanted))
+                        _check_images(asked, made)
                         seen_to_repeat = True
                     inputs = send_to_device(made, where)
                     with (
@@ -184,7 +186,8 @@ class _Collected:
         new = self.store.missing(keys)
         for row, key in enumerate(keys[:, 0].tolist()):
             new[row] &= key not in self.keys
-            self.keys.add(key)
+            if new[row]:
+                self.keys.add(key)
         return new
 
     def add(self, keys: Keys, logits: Tensor, features: dict[str, Tensor], mask: Tensor | None) -> None:
@@ -241,6 +244,8 @@ def _identity(
         "name": teacher.name,
         "classes": teacher.classes,
         "vocabulary": teacher.vocabulary(),
+        "own_tokens": teacher.own_tokens,
+        "images": teacher.images(),
         "teacher": teacher.fingerprint(),
         "transformers": transformers.__version__,
         "columns": sorted(columns),
@@ -272,6 +277,12 @@ def _check_repeats(once: Mapping[str, Any], again: Mapping[str, Any]) -> None:
             "answer to each row. Draw in the data set instead, as Views(rows, transform, seed=0, count=K) does, or ask "
             "the teacher live."
         )
+
+
+def _check_images(teacher: Teacher, inputs: Mapping[str, Any]) -> None:
+    images = inputs.get("pixel_values")
+    if isinstance(images, Tensor) and images.dim() == 4:
+        teacher.check_images(images.shape[1:])
 
 
 def _tensors(inputs: Mapping[str, Any]) -> Iterator[Tensor]:

@@ -16,6 +16,7 @@ from hf_distill.cache.rows import same_view_afterwards
 from hf_distill.cache.store import AnswerStore
 from hf_distill.randomness import isolated_randomness
 from hf_distill.teachers import Teacher
+from hf_distill.teachers.normalization import check_normalization
 from hf_distill.teachers.vocabulary import check_vocabulary
 from hf_distill.views import ModelView
 
@@ -43,15 +44,16 @@ class CachedTeacher(Teacher):
     def __init__(self, folder: str | Path) -> None:
         self.store = AnswerStore(folder)
         identity = self.store.identity
-        self.name, self._vocabulary = identity["name"], identity["vocabulary"]
+        self.name, self._vocabulary, self._images = identity["name"], identity["vocabulary"], identity.get("images", [])
         self.classes = identity["classes"]
         self.raw_columns = frozenset(identity["columns"])
         self.kept_features = frozenset(identity["features"])
-        self.own_tokens = "input_ids" not in self.raw_columns
+        self.own_tokens = identity.get("own_tokens", "input_ids" not in self.raw_columns)
 
     def known_as(self, teacher: Teacher) -> CachedTeacher:
-        """The same under the name of the teacher that was asked now, and for the tokens that it is known to share."""
-        self.name, self._vocabulary = teacher.name, teacher.vocabulary()
+        """The same under the name of the teacher that was asked now, and with what is known of its inputs."""
+        self.name, self.own_tokens = teacher.name, teacher.own_tokens
+        self._vocabulary, self._images = teacher.vocabulary(), teacher.images()
         return self
 
     def __call__(self, inputs: Mapping[str, Any]) -> ModelView:
@@ -81,6 +83,8 @@ class CachedTeacher(Teacher):
 
     def check_student(self, config: PreTrainedConfig, processing_class: object) -> None:
         check_vocabulary(self.name, self._vocabulary, config, processing_class)
+        for known in self._images:
+            check_normalization(self.name, known, processing_class)
 
     def check_dataset(self, dataset: object) -> None:
         super().check_dataset(dataset)
@@ -109,11 +113,12 @@ class CachedTeacher(Teacher):
 
     def __getstate__(self) -> dict[str, Any]:
         """For a data worker: where the answers are, not the answers."""
-        return {"folder": self.store.folder, "name": self.name, "vocabulary": self._vocabulary}
+        known = ("name", "own_tokens", "_vocabulary", "_images")
+        return {"folder": self.store.folder, "known": {name: getattr(self, name) for name in known}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         CachedTeacher.__init__(self, state["folder"])
-        self.name, self._vocabulary = state["name"], state["vocabulary"]
+        self.__dict__.update(state["known"])
 
 
 def _padded(tokens: Sequence[Tensor]) -> Tensor:

@@ -138,7 +138,7 @@ def _bytes(value: Any) -> tuple[str, bytes | memoryview]:
     values = _as_array(value)
     if values.size == 0:
         return "empty", b""  # a list does not say of what
-    if values.dtype.kind == "b" or (values.dtype.kind in "iu" and values.dtype != np.uint64):
+    if values.dtype.kind in "biu" and (values.dtype != np.uint64 or values.max() < 2**63):
         return f"integers{values.shape}", values.astype(np.int64).tobytes()
     if values.dtype.kind in "uf":
         wide = np.uint64 if values.dtype.kind == "u" else np.float64

@@ -111,6 +111,7 @@ class Shard:
 
     Raises:
         ValueError: the file is cut off, or was made with something else.
+        OSError: the system cannot read it now.
     """
 
     def __init__(self, path: Path, identity: str) -> None:
@@ -119,6 +120,8 @@ class Shard:
             batch = pyarrow.ipc.open_file(pyarrow.memory_map(str(path))).get_batch(0)
             about = dict(json.loads((batch.schema.metadata or {}).get(METADATA, b"{}")))
         except (ValueError, TypeError, OSError) as error:
+            if getattr(error, "errno", None) is not None:  # no right to read it, say, or a disk that is not there
+                raise
             raise ValueError(f"{path} is cut off or damaged ({str(error).splitlines()[0]}). {cure}") from error
         if about.get("identity") != identity:
             raise ValueError(f"{path} does not belong to the cache in whose folder it lies. {cure}")

@@ -30,7 +30,7 @@ def with_soft_labels(dataset: Dataset, teacher: CachedTeacher, column: str = "te
         column: What the new column is called.
 
     Raises:
-        TypeError: it is no ``Dataset``.
+        TypeError: it is no ``Dataset``, or the teacher has no kept answers.
         ValueError: there is such a column already, or a row has no answer.
         KeyError: the rows lack what the teacher read, or one of many images has no answer.
 
@@ -51,6 +51,11 @@ def with_soft_labels(dataset: Dataset, teacher: CachedTeacher, column: str = "te
             f"Soft labels need a datasets.Dataset, one answer a row; got {type(dataset).__name__}. Instead of random "
             "views take the images as they are, views.rows.with_transform(ImageTransform(shape, mean, std)), and ask "
             "the teacher about those with cache_teacher; of several splits take one."
+        )
+    if not isinstance(teacher, CachedTeacher):
+        raise TypeError(
+            f"Soft labels are answers that were kept, got {type(teacher).__name__}: pass what cache_teacher(dataset, "
+            "teacher, folder) returns, or CachedTeacher(folder)."
         )
     for name in (column, column_of_classes(column)):
         if name in dataset.column_names:

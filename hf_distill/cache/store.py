@@ -24,7 +24,7 @@ FORMAT = 1
 PART = ".part"
 """Ending of what is not finished; a killed process leaves it behind, and nobody reads it."""
 
-NOTES = ("name", "vocabulary")
+NOTES = ("name", "vocabulary", "own_tokens", "images")
 """Entries of an identity on which the answers do not depend."""
 
 

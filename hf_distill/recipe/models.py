@@ -25,6 +25,7 @@ from hf_distill.recipe.data import nearest_paths
 from hf_distill.recipe.reach import hub_reachable
 from hf_distill.student import student_from_teacher, with_class_order
 from hf_distill.teachers import public_name
+from hf_distill.teachers.model import knows_words
 from hf_distill.timm_models import renew_head
 
 logger = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name.removeprefix(NEW))
     except (OSError, ValueError) as error:
         raise FileNotFoundError(cure) from error
-    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # what the library makes up out of nothing
+    if not knows_words(tokenizer):
         raise FileNotFoundError(cure)
     return tokenizer
 

@@ -237,8 +237,8 @@ def _saved_processor(name: str, new: NewModels) -> BaseImageProcessor | None:
 def _normalization(processor: Any, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """What an image processor does to each channel; ``None`` where that does not fit."""
     known = read_processor(processor)
-    fits = getattr(processor, "do_normalize", True) and len(known.mean) == channels
-    return (known.mean, known.std) if fits else None
+    mean, std = (values * channels if len(values) == 1 else values for values in (known.mean, known.std))
+    return (mean, std) if len(mean) == len(std) == channels else None
 
 
 def _check_reader(

@@ -49,6 +49,10 @@ class Teacher(ABC):
         """Make this teacher's own inputs from rows of the dataset; nothing where it shares the student's."""
         return {}
 
+    def for_worker(self) -> Teacher:
+        """What a data worker gets that needs a copy: itself, or without its model what can :meth:`collate` only."""
+        return self
+
     def fingerprint(self) -> dict[str, str]:
         """What its answers depend on besides the example, as hashes and versions under names.
 
@@ -60,6 +64,10 @@ class Teacher(ABC):
     def vocabulary(self) -> dict[str, Any]:
         """What it knows of the token ids that it shares with the student, if it reads any: see ``check_vocabulary``."""
         return {}
+
+    def images(self) -> list[dict[str, Any]]:
+        """How it knows the images that it shares with the student, where it does: see ``check_normalization``."""
+        return []
 
     def models(self) -> list[nn.Module]:
         """The models that it runs."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow
 import torch
 from torch import Tensor
 
@@ -63,6 +64,11 @@ class ColumnTeacher(Teacher):
             lists = table[self.column].combine_chunks()
             if lists.null_count:
                 raise ValueError(f"Column {self.column!r} has an empty value in row {first_row} or soon after.")
+            if not _are_numbers(lists.type):
+                raise ValueError(
+                    f"Column {self.column!r} holds {lists.type} in each row, where a list of numbers is needed, one "
+                    "for each class. Class numbers or names are no soft labels but labels: call the column `labels`."
+                )
             values = np.asarray(lists.flatten(), dtype=np.float64)
             widths |= {int(width) for width in np.unique(lists.value_lengths().to_numpy(zero_copy_only=False))}
             if len(widths) > 1:
@@ -88,6 +94,15 @@ class ColumnTeacher(Teacher):
                     f"Column {self.column!r} is said to hold probabilities, but row {first_row + row} is "
                     f"{rows[row].tolist()}. For logits leave out probabilities=True."
                 )
+
+
+def _are_numbers(kind: Any) -> bool:
+    """Whether an Arrow column holds lists of numbers."""
+    types = pyarrow.types
+    if not (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)):
+        return False
+    numbers = (types.is_floating, types.is_integer, types.is_boolean, types.is_decimal)
+    return any(are(kind.value_type) for are in numbers)
 
 
 def column_of_classes(column: str) -> str:

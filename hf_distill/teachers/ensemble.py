@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -76,6 +77,11 @@ class EnsembleTeacher(Teacher):
         made = {index: teacher.collate(rows) for index, teacher in enumerate(self.teachers) if teacher.raw_columns}
         return {MEMBERS: made} if made and all(made.values()) else {}
 
+    def for_worker(self) -> EnsembleTeacher:
+        twin = copy.copy(self)
+        twin.teachers = [teacher.for_worker() for teacher in self.teachers]
+        return twin
+
     def fingerprint(self) -> dict[str, str]:
         members = {
             f"{index} {name}": value
@@ -97,7 +103,25 @@ class EnsembleTeacher(Teacher):
             teacher.to(device)
 
     def vocabulary(self) -> dict[str, Any]:
-        return next((known for known in (teacher.vocabulary() for teacher in self.teachers) if known), {})
+        """What all its teachers know of the tokens that they share.
+
+        Raises:
+            ValueError: two of them know different ones.
+        """
+        known = [found for teacher in self.teachers if (found := teacher.vocabulary())]
+        words = [found for found in known if found["words"] is not None]
+        if any(found["size"] != known[0]["size"] for found in known) or any(
+            found["words"] != words[0]["words"] for found in words
+        ):
+            raise ValueError(
+                f"The teachers of {self.name!r} have different tokenizers and would read the same token ids. Let those "
+                "that differ from the student tokenize the text again: ModelTeacher(model, processing_class=TOKENIZER, "
+                "text_columns=[...])."
+            )
+        return next(iter([*words, *known]), {})
+
+    def images(self) -> list[dict[str, Any]]:
+        return [known for teacher in self.teachers for known in teacher.images()]
 
     def check_student(self, config: PreTrainedConfig, processing_class: object) -> None:
         for teacher in self.teachers:

@@ -76,6 +76,9 @@ class ImageTeacher(ModelTeacher):
     def fingerprint(self) -> dict[str, str]:
         return {**super().fingerprint(), "images": str(self.conversion)}
 
+    def images(self) -> list[dict[str, Any]]:
+        return [{"mean": list(self.conversion.mean), "std": list(self.conversion.std), "size": []}]
+
     def check_student(self, config: PreTrainedConfig, processing_class: object) -> None:
         if not isinstance(processing_class, BaseImageProcessor):
             return

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -25,7 +27,7 @@ from hf_distill.image_check import check_readable
 from hf_distill.image_processors import find_image_processor
 from hf_distill.labels import label_names
 from hf_distill.teachers.base import Teacher
-from hf_distill.teachers.normalization import check_normalization
+from hf_distill.teachers.normalization import check_normalization, normalization
 from hf_distill.teachers.vocabulary import check_vocabulary, words_fingerprint
 from hf_distill.views import ModelView
 
@@ -74,6 +76,8 @@ class ModelTeacher(Teacher):
         self.tokenizer = None if isinstance(own, BaseImageProcessor) else own
         if isinstance(text_columns, str):
             raise ValueError(f"text_columns must be a list, got {text_columns!r}: text_columns=[{text_columns!r}].")
+        if len(text_columns) > 2:
+            raise ValueError(f"A tokenizer reads one text or two, got text_columns={list(text_columns)}.")
         if text_columns and self.tokenizer is None:
             raise ValueError("A teacher that reads text columns needs its tokenizer: pass processing_class=TOKENIZER.")
         self.model.requires_grad_(False).eval()
@@ -81,6 +85,7 @@ class ModelTeacher(Teacher):
         self.name = public_name(getattr(self.model.config, "_name_or_path", "") or type(self.model).__name__)
         self.classes = label_names(self.model.config) or self.model.config.num_labels
         self.text_columns = tuple(text_columns)
+        self._positions = positions(self.model)
         self.raw_columns = frozenset(text_columns)
         self._inputs = _inputs(self.model)
         self.shared_columns = frozenset() if text_columns else self._inputs
@@ -101,10 +106,15 @@ class ModelTeacher(Teacher):
         if not self.text_columns or self.tokenizer is None:
             return {}
         texts = [[row[column] for row in rows] for column in self.text_columns]
-        longest = min(self.tokenizer.model_max_length, getattr(self.model.config, "max_position_embeddings", 512))
+        longest = min(self.tokenizer.model_max_length, self._positions)
         padding = {"padding": True, "pad_to_multiple_of": 8 if longest % 8 == 0 else None}
         encoded = self.tokenizer(*texts, truncation=True, max_length=longest, return_tensors="pt", **padding)
         return {ENCODED: dict(encoded)}
+
+    def for_worker(self) -> ModelTeacher:
+        twin = copy.copy(self)
+        twin.__dict__.update(model=SimpleNamespace(config=self.model.config), live_model=None)
+        return twin
 
     def fingerprint(self) -> dict[str, str]:
         read = {}
@@ -130,10 +140,14 @@ class ModelTeacher(Teacher):
             return {}
         return {"size": self.model.config.vocab_size, "words": words_fingerprint(self.tokenizer)}
 
+    def images(self) -> list[dict[str, Any]]:
+        known = None if self._vouched_for else self.image_processor
+        return [] if known is None else [normalization(known)]
+
     def check_student(self, config: PreTrainedConfig, processing_class: object) -> None:
         check_vocabulary(self.name, self.vocabulary(), config, processing_class)
-        if self.image_processor is not None and not self._vouched_for:
-            check_normalization(self.name, self.image_processor, processing_class)
+        for known in self.images():
+            check_normalization(self.name, known, processing_class)
 
     def check_images(self, shape: Sequence[int]) -> None:
         if "pixel_values" in self._inputs:
@@ -202,9 +216,24 @@ def reads_images(config: PreTrainedConfig) -> bool:
 def find_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase | None:
     """The tokenizer saved with a model, or ``None`` where there is none, as with an image model."""
     try:
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError):
         return None
+    return found if knows_words(found) else None
+
+
+def knows_words(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether it was saved by somebody: where no files are, the library makes one up that has special tokens alone."""
+    return not set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens)
+
+
+def positions(model: nn.Module) -> int:
+    """How many tokens of a text a model can read. RoBERTa and its kin number them from ``padding_idx + 1`` on."""
+    limit = getattr(model.config, "max_position_embeddings", None) or 512
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            limit = min(limit, module.num_embeddings - module.padding_idx - 1)
+    return limit if limit > 0 else 512  # XLNet says -1 for no limit
 
 
 def public_name(name: str) -> str:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from transformers import BaseImageProcessor
 
-from hf_distill.image_input import ImageInput
 from hf_distill.image_processors import read_processor
 
 FIELDS = ("do_flip_channel_order", "include_top", "rescale_offset")
 """What else a classifier's image processor may do: swap red and blue, divide by the deviation once more, take off 1."""
 
 
-def check_normalization(name: str, own: BaseImageProcessor, processing_class: object) -> None:
+def normalization(processor: BaseImageProcessor) -> dict[str, Any]:
+    """The mean, std and size of the images that an image processor makes, and what else it does, as plain data."""
+    made = read_processor(processor)
+    size = made.crop or (made.size * 2 if len(made.size) == 1 else made.size)
+    more = {field: bool(getattr(processor, field, False)) for field in FIELDS}
+    return {"mean": list(made.mean), "std": list(made.std), "size": list(size), **more}
+
+
+def check_normalization(name: str, its: Mapping[str, Any], processing_class: object) -> None:
     """Refuse a teacher that would see images of another size, normalisation or order of colours than in its training.
 
     Args:
         name: The teacher's.
-        own: Its image processor.
+        its: What :func:`normalization` says of its image processor; the size, of a square picture, is empty where that
+            is not known.
         processing_class: The student's, where it has one.
 
     Raises:
@@ -24,9 +35,9 @@ def check_normalization(name: str, own: BaseImageProcessor, processing_class: ob
     """
     if not isinstance(processing_class, BaseImageProcessor):
         return
-    its, students = read_processor(own), read_processor(processing_class)
-    sizes = {_size(its), _size(students)} - {None}
-    if (its.mean, its.std) != (students.mean, students.std) or len(sizes) > 1:
+    students = normalization(processing_class)
+    resized = its["size"] and students["size"] and its["size"] != students["size"]
+    if (its["mean"], its["std"]) != (students["mean"], students["std"]) or resized:
         raise ValueError(
             f"Teacher {name!r} was trained on images of {_words(its)}, and the student reads images of "
             f"{_words(students)}. Pass teacher_model=ImageTeacher(model, student=PROCESSOR), with the student's image "
@@ -34,7 +45,7 @@ def check_normalization(name: str, own: BaseImageProcessor, processing_class: ob
             "ModelTeacher(model, processing_class=PROCESSOR)."
         )
     for field in FIELDS:
-        wanted, given = (bool(getattr(processor, field, False)) for processor in (own, processing_class))
+        wanted, given = its.get(field, students[field]), students[field]
         if wanted != given:
             raise ValueError(
                 f"Teacher {name!r} was trained on images made with {field}={wanted}, and the student's are made with "
@@ -43,13 +54,7 @@ def check_normalization(name: str, own: BaseImageProcessor, processing_class: ob
             )
 
 
-def _size(image: ImageInput) -> tuple[int, ...] | None:
-    """Height and width that a square picture gets; ``None`` where it keeps its own."""
-    return image.crop or (image.size * 2 if len(image.size) == 1 else image.size) or None
-
-
-def _words(image: ImageInput) -> str:
-    size = _size(image)
-    pixels = f"{size[0]} x {size[1]} pixels with" if size else "any size with"
-    mean, std = (", ".join(f"{value:.3g}" for value in values) for values in (image.mean, image.std))
+def _words(image: Mapping[str, Any]) -> str:
+    pixels = f"{image['size'][0]} x {image['size'][1]} pixels with" if image["size"] else "any size with"
+    mean, std = (", ".join(f"{value:.3g}" for value in image[name]) for name in ("mean", "std"))
     return f"{pixels} mean ({mean}) and std ({std})"

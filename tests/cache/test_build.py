@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
@@ -29,6 +30,7 @@ from hf_distill import (
     cache_teacher,
 )
 from hf_distill.cache import build
+from hf_distill.cache.keys import keys_of_rows
 
 
 @pytest.fixture
@@ -75,6 +77,9 @@ def test_nothing_is_asked_twice(tmp_path: Path, asked: list[tuple[int, ...]]) ->
     assert sum(shape[0] for shape in asked) == 34
     torch.testing.assert_close(answers(grown, more), logits_of(model, more), atol=1e-6, rtol=1e-5)
     assert (len(again.store), len(grown.store)) == (30, 34)
+    known = build._Collected(grown.store)
+    assert not known.new(keys_of_rows(list(rows), grown.raw_columns)).any()
+    assert not known.keys, "what is on the disk takes no memory"
 
 
 def test_a_model_that_was_saved_and_loaded_is_the_same_teacher(tmp_path: Path, asked: list[tuple[int, ...]]) -> None:
@@ -85,6 +90,11 @@ def test_a_model_that_was_saved_and_loaded_is_the_same_teacher(tmp_path: Path, a
     assert len(asked) == 1
     assert teacher.name == "elsewhere", "as it is called now"
     assert CachedTeacher(tmp_path / "cache").name == "BertForSequenceClassification", "as it was first called"
+    identity = json.loads((tmp_path / "cache/identity.json").read_text())
+    older = {name: value for name, value in identity.items() if name not in ("own_tokens", "images")}
+    (tmp_path / "cache/identity.json").write_text(json.dumps(older))
+    again = cache_teacher(rows, model, tmp_path / "cache", data_collator=pad)
+    assert (len(asked), len(again.store)) == (1, 30), "what an older version has kept"
 
 
 @pytest.mark.parametrize(
@@ -204,7 +214,7 @@ def test_a_collator_may_make_what_the_teacher_reads(tmp_path: Path, asked: list[
     teacher = cache_teacher(
         rows, model, tmp_path, data_collator=to_tensors, key_columns=["image"], batch_size=4, num_workers=workers
     )
-    assert sum(shape[0] for shape in asked) == len(teacher.store) == 4
+    assert sum(shape[0] for shape in asked[1:]) == len(teacher.store) == 4, "after one black picture"
     with torch.no_grad():
         expected = model.eval()(**to_tensors([rows[row] for row in range(6)])).logits
     torch.testing.assert_close(answers(teacher, rows), expected, atol=1e-5, rtol=1e-5)
@@ -414,7 +424,7 @@ def test_data_workers_get_the_folder_not_the_answers(tmp_path: Path) -> None:
     assert len(pickle.dumps(teacher)) < 1000
     copy = pickle.loads(pickle.dumps(teacher))
     assert torch.equal(answers(copy, ragged()), answers(teacher, ragged()))
-    assert copy.name == teacher.name
+    assert (copy.name, copy.own_tokens) == (teacher.name, teacher.own_tokens)
 
 
 def test_mistakes_are_named_with_their_cure(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_rows_and_stored_columns_have_the_same_keys() -> None:
 
 
 @pytest.mark.parametrize("format_", [None, "numpy", "torch"])
-@pytest.mark.parametrize("width", ["int8", "int32", "int64"])
+@pytest.mark.parametrize("width", ["int8", "int32", "int64", "uint8", "uint64"])
 def test_how_integers_are_held_does_not_matter(format_: str | None, width: str) -> None:
     stored = Dataset.from_list(ROWS).select_columns("a").cast_column("a", Sequence(Value(width)))
     rows = stored.with_format(format_)

@@ -210,6 +210,11 @@ def test_a_column_teaches_about_images_as_the_teacher_does(labels: Any, tmp_path
     assert_same(students[1], students[0])
 
 
+def test_a_live_teacher_has_no_answers_to_publish() -> None:
+    with pytest.raises(TypeError, match=r"got BertForSequenceClassification: pass what cache_teacher\("):
+        with_soft_labels(tiny.dataset(), tiny.bert())  # type: ignore[arg-type]
+
+
 def test_random_views_and_other_rows_have_no_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = stored().with_transform(READ)
     teacher = cache_teacher(rows, tiny.vgg(seed=1), tmp_path)

@@ -130,6 +130,13 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path, damage: Callable[[Pat
         AnswerStore(tmp_path)
 
 
+def test_a_file_that_the_system_cannot_read_is_not_called_damaged(tmp_path: Path) -> None:
+    AnswerStore(tmp_path, IDENTITY)
+    (tmp_path / "0.arrow").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError, match=r"0\.arrow.*No such file"):
+        AnswerStore(tmp_path)
+
+
 def test_what_a_killed_run_left_is_not_read(tmp_path: Path) -> None:
     AnswerStore(tmp_path, IDENTITY).add([answers(0, 5)])
     (tmp_path / "0.part").write_bytes(b"half")

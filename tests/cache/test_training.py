@@ -155,6 +155,27 @@ def test_kept_features_teach_as_live_ones(tmp_path: Path) -> None:
     assert_same(found, run(large(), "live"), tolerance=1e-3)
 
 
+def test_a_collator_may_cut_the_texts_that_tell_examples_apart(tmp_path: Path) -> None:
+    layer, tokens = "bert.encoder.layer.1", ragged(rows=8)
+    words = [" ".join(map(str, ids)) for ids in tokens["input_ids"]]
+    rows = Dataset.from_dict({"text": words, "labels": tokens["labels"]})
+
+    def cut(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        ids = [[int(word) for word in row["text"].split()] for row in rows]
+        return pad([{"input_ids": one, "attention_mask": [1] * len(one), "labels": 0} for one in ids])
+
+    cache_teacher(rows, large(), tmp_path / "c", data_collator=cut, key_columns=["text"], features=[layer])
+    hint = FeatureTerm(HintLoss(), Pair("bert.encoder.layer.0", layer))
+    objective = Objective(kd=LogitTerm(SoftTargetLoss(2.0)), hint=hint)
+    args, teacher = tiny.arguments(tmp_path / "out", max_steps=1), CachedTeacher(tmp_path / "c")
+    trainer = DistillationTrainer(tiny.bert(), args, cut, rows, teacher_model=teacher, objective=objective)
+    batch = next(iter(trainer.get_train_dataloader()))
+    with torch.no_grad():
+        expected = large().eval()(batch["input_ids"], batch["attention_mask"]).logits
+    torch.testing.assert_close(trainer.ask("teacher", batch).logits, expected, atol=1e-6, rtol=1e-5)
+    trainer.train()
+
+
 def test_a_feature_that_was_not_kept_is_refused(tmp_path: Path) -> None:
     objective = Objective(hint=FeatureTerm(HintLoss(), Pair("bert.pooler", "bert.pooler")))
     with pytest.raises(ValueError, match=r"has answers but no layers.*features=\["):

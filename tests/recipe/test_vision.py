@@ -12,7 +12,7 @@ import tiny
 import torch
 from datasets import Dataset, DatasetDict
 from PIL import Image
-from transformers import AutoImageProcessor
+from transformers import AutoImageProcessor, MobileViTImageProcessorPil
 
 from hf_distill import ImageTeacher, VGGConfig
 from hf_distill.augmentation import Augmentation
@@ -54,6 +54,13 @@ def test_a_new_model_has_the_classes_and_the_channels() -> None:
     weight = "vgg.blocks.0.layers.0.convolution.weight"
     assert torch.equal(first.state_dict()[weight], again.state_dict()[weight])
     assert not torch.equal(first.state_dict()[weight], other.state_dict()[weight])
+
+
+def test_a_student_whose_processor_does_not_normalise_reads_what_it_makes(tmp_path: Path) -> None:
+    name = checkpoint(tmp_path, {0: "cat", 1: "dog"})
+    MobileViTImageProcessorPil().save_pretrained(tmp_path)
+    made = prepare_images(images(), Augmentation(), "small", name, NEW).processor
+    assert (tuple(made.image_mean), tuple(made.image_std)) == ((0.0,) * 3, (1.0,) * 3)
 
 
 def test_a_checkpoint_for_other_classes_keeps_its_body_and_gets_a_new_head(tmp_path: Path) -> None:

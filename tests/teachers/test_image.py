@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import MobileViTImageProcessorPil, ViTImageProcessorPil, default_data_collator
 
-from hf_distill import DistillationTrainer, EnsembleTeacher, ImageTeacher, ModelTeacher, cache_teacher
+from hf_distill import CachedTeacher, DistillationTrainer, EnsembleTeacher, ImageTeacher, ModelTeacher, cache_teacher
 from hf_distill.augmentation import Augmentation, ImageTransform
 from hf_distill.image_views import Views
 
@@ -124,6 +125,22 @@ def test_images_of_another_kind_are_found_at_construction(tmp_path: Path) -> Non
             learn(tmp_path, pupil, str(folder))
 
 
+def test_kept_answers_to_images_of_another_kind_are_found_at_construction_too(tmp_path: Path) -> None:
+    folder, pupil, shown = tmp_path / "large", image_models.model("resnet", SMALL, seed=1), views(count=1, rows=3)
+    image_models.model("resnet", LARGE).save_pretrained(folder)
+    image_models.processor("resnet", LARGE).save_pretrained(folder)
+    made = cache_teacher(shown, folder, tmp_path / "answers")
+    for teacher in (made, CachedTeacher(tmp_path / "answers"), pickle.loads(pickle.dumps(made))):
+        with pytest.raises(ValueError, match=r"was trained on images of 24 x 24 pixels with mean \(0.485, 0.456"):
+            learn(tmp_path, pupil, teacher, train_dataset=shown)
+    vouched = ModelTeacher(folder, processing_class=STUDENTS)
+    learn(tmp_path, pupil, cache_teacher(shown, vouched, tmp_path / "answers"), train_dataset=shown)
+    others = ViTImageProcessorPil(**{**STUDENTS.to_dict(), "image_mean": [0.5, 0.5, 0.5]})
+    converted = cache_teacher(shown, ImageTeacher(folder, student=others), tmp_path / "converted")
+    with pytest.raises(ValueError, match=r"images of any size with mean \(0.5, 0.5"):
+        learn(tmp_path, pupil, converted, train_dataset=shown)
+
+
 def test_images_with_red_and_blue_swapped_are_found_at_construction(tmp_path: Path) -> None:
     folder, pupil = tmp_path / "mobile", image_models.model("resnet", SMALL, seed=1)
     image_models.model("resnet", SMALL).save_pretrained(folder)
@@ -161,6 +178,8 @@ def test_a_teacher_that_cannot_read_the_students_images(
     for teacher in (model, EnsembleTeacher([model])):
         with pytest.raises(ValueError, match=message):
             learn(tmp_path, image_models.model("resnet", SMALL), teacher)
+        with pytest.raises(ValueError, match=message):
+            cache_teacher(views(count=1), teacher, tmp_path / type(teacher).__name__)
 
 
 def test_images_are_looked_at_as_the_collator_makes_them(tmp_path: Path) -> None:
