@@ -7,12 +7,12 @@ import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from statistics import median, quantiles
 
 import torch
 from torch import Tensor, nn
+
+from hf_distill.environment import machine, version_of
 
 Batch = Mapping[str, Tensor]
 
@@ -62,26 +62,12 @@ def without_labels(batch: Batch) -> dict[str, Tensor]:
 
 def describe_machine(device: torch.device, packages: Sequence[str]) -> str:
     """Processor, threads, and the versions of what is measured, for the head of a report."""
-    threads = f"{torch.get_num_threads()} of {os.cpu_count()} threads, load {os.getloadavg()[0]:.1f}"
-    gpu = [torch.cuda.get_device_name(device)] if device.type == "cuda" else []
-    versions = [f"Python {platform.python_version()}", *map(named_version, ["torch", "transformers", *packages])]
-    return "\n".join([", ".join([*gpu, processor_name(), threads]), ", ".join(versions)])
-
-
-def processor_name() -> str:
-    """The processor as the operating system calls it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def named_version(package: str) -> str:
-    """``package 1.2.3``, or that it is missing."""
-    try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:
-        return f"{package} (not installed)"
+    found = machine(device)
+    load = f"load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "load unknown"
+    threads = f"{found['threads']} of {found['cores']} threads, {load}"
+    versions = [f"Python {platform.python_version()}"]
+    versions += [f"{name} {version_of(name) or '(not installed)'}" for name in ("torch", "transformers", *packages)]
+    return "\n".join([", ".join(filter(None, [found["gpu"], found["cpu"], threads])), ", ".join(versions)])
 
 
 def ratio_cells(times: Sequence[float], others: Sequence[float], digits: int = 3) -> list[str]:

@@ -40,13 +40,13 @@ def machine(device: torch.device | str = "cpu") -> dict[str, Any]:
 
 def library_versions() -> dict[str, str]:
     """The versions of Python and of the libraries that a result depends on; ``""`` for one that is not installed."""
-    installed = {key: _version(name) for key, name in PACKAGES.items()}
+    installed = {key: version_of(name) for key, name in PACKAGES.items()}
     return {"python": platform.python_version(), **installed}
 
 
 def deployment_versions() -> dict[str, str]:
     """The versions that the speed of an ONNX file depends on, and those that wrote it."""
-    return {name: _version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime")}
+    return {name: version_of(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime")}
 
 
 def _cpu_name() -> str:
@@ -58,7 +58,8 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """The version of an installed package; ``""`` for one that is not there."""
     try:
         return version(package)
     except PackageNotFoundError:
