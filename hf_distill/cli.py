@@ -34,6 +34,7 @@ from hf_distill.onnx_classifier import ONNX_FILES
 from hf_distill.predictor import Answer, Predictor
 from hf_distill.pushing import push_folder
 from hf_distill.recipe.exports import EXPORTS, export_teacher
+from hf_distill.recipe.program import print_utf8
 from hf_distill.report import DistillationReport
 from hf_distill.report_page import report_page
 
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("hf_distill").setLevel(logging.INFO)
     transformers.logging.set_verbosity_error()
     datasets.disable_progress_bars()
+    print_utf8()
     try:
         chosen.run(chosen)
         sys.stdout.flush()

@@ -12,10 +12,11 @@ from typing import Any
 import datasets
 from datasets import ClassLabel, Dataset
 
+from hf_distill.labels import are_placeholders
 from hf_distill.losses import NO_LABEL
 from hf_distill.recipe import load_images, load_splits
-from hf_distill.recipe.class_labels import UNLABELLED, column_of, find_label_column
-from hf_distill.recipe.columns import find_text_columns
+from hf_distill.recipe.class_labels import UNLABELLED, column_of, find_label_column, plain, require
+from hf_distill.recipe.columns import find_text_columns, texts_of
 from hf_distill.recipe.data import READERS, nearest_paths
 from hf_distill.recipe.images import IMAGE_FILES, find_image_column
 
@@ -148,31 +149,28 @@ def _lines(path: str) -> list[Any]:
 
 def _texts(rows: Dataset, path: str, wanted: str | None) -> Inputs:
     columns = find_text_columns(rows, wanted, None)
-    for column in columns:
-        if column not in rows.column_names:
-            close = difflib.get_close_matches(column, rows.column_names, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise KeyError(f"{path} has no column {column!r}; it has {rows.column_names}.{hint}")
-    values = list(zip(*(column_of(rows, column) for column in columns), strict=True))
-    for row, texts in enumerate(values):
-        if not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"Row {row} of {path} has no text in {' or '.join(columns)}. Fill or remove such rows.")
+    require(columns, rows, path)
+    values = texts_of(rows, columns, path)
     return Inputs(columns, values if len(columns) > 1 else [text for (text,) in values])
 
 
 def _labels(rows: Dataset, column: str, classes: Sequence[str]) -> list[int] | None:
-    feature, values = rows.features[column], column_of(rows, column)
-    if isinstance(feature, ClassLabel) and set(feature.names) <= set(classes):
+    """The index of the class that is called as the label is, without regard to case.
+
+    A number is taken for the index only where no class has a number for a name, as training gives them to 1, 2, 3.
+    """
+    feature, values = rows.features[column], [plain(value) for value in column_of(rows, column)]
+    if isinstance(feature, ClassLabel) and not (are_placeholders(feature.names) or are_placeholders(classes)):
         values = [None if value in UNLABELLED else feature.names[value] for value in values]
-    labels = [NO_LABEL if value in UNLABELLED else _index(value, classes, column) for value in values]
+    index = {str(place): place for place in range(len(classes))} if not any(map(str.isdecimal, classes)) else {}
+    for spelled in ([name.strip().lower() for name in classes], classes):
+        index |= {name: place for place, name in enumerate(spelled)}
+    labels = []
+    for value in values:
+        found = NO_LABEL if value in UNLABELLED else index.get(str(value), index.get(str(value).strip().lower()))
+        if found is None:
+            close = difflib.get_close_matches(str(value), classes, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise KeyError(f"The model has no class {value!r} (column {column!r}); it has {', '.join(classes)}.{hint}")
+        labels.append(found)
     return None if all(label == NO_LABEL for label in labels) else labels
-
-
-def _index(value: Any, classes: Sequence[str], column: str) -> int:
-    if isinstance(value, int) and 0 <= value < len(classes):
-        return value
-    if str(value) in classes:
-        return classes.index(str(value))
-    close = difflib.get_close_matches(str(value), classes, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise KeyError(f"The model has no class {value!r} (column {column!r}); it has {', '.join(classes)}.{hint}")

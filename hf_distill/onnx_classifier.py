@@ -48,7 +48,6 @@ class OnnxClassifier(nn.Module):
     Attributes:
         input_names: What a call must be given.
         config: The class names, as the config of a PyTorch model has them.
-        threads: Threads of one call.
 
     Raises:
         ImportError: ONNX Runtime is not installed.
@@ -69,9 +68,8 @@ class OnnxClassifier(nn.Module):
         file = Path(path)
         if not file.is_file():
             raise FileNotFoundError(f"There is no ONNX file {file}. Make one with `hf-distill export DIR`.")
-        self.threads = threads or torch.get_num_threads()
         options = runtime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
+        options.intra_op_num_threads, options.inter_op_num_threads = threads or torch.get_num_threads(), 1
         options.log_severity_level = 3  # errors only
         try:
             self.session = runtime.InferenceSession(str(file), options, providers=list(providers))
@@ -86,7 +84,6 @@ class OnnxClassifier(nn.Module):
         names = {int(index): str(name) for index, name in json.loads(stored).items()}
         self.config = PreTrainedConfig(id2label=names, label2id={name: index for index, name in names.items()})
         self.name_or_path = file.name
-        self.size_mb = file.stat().st_size / 1e6
 
     def forward(self, **inputs: Any) -> SequenceClassifierOutput:
         """The logits of a batch.

@@ -26,7 +26,7 @@ PUBLIC_FILES = (
     *("config.json", "generation_config.json", *ADAPTER, *TOKENIZER_FILES),
     *("preprocessor_config.json", "processor_config.json"),
     *("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "objective.json", "report.json", "report.html", *PLOTS),
-    *(str(path) for name in ONNX_FILES.values() for path in (name, figures_path(Path(name)))),
+    *(Path(path).as_posix() for name in ONNX_FILES.values() for path in (name, figures_path(Path(name)))),
 )
 """What may be published under its own name. Weights and code are found through the files that name them."""
 

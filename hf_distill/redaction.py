@@ -12,7 +12,8 @@ SECRET_FLAG = re.compile(rf"(?i)(--[\w-]*{SECRET}[= ]|\b\w*{SECRET}=)(?:'[^']*'|
 HUB_TOKEN = re.compile(r"\b(?:hf|api)_[A-Za-z0-9]{20,}")
 OUTSIDE = r"(?:file://|[A-Za-z]:[\\/]|~[\w.-]*[\\/]|(?:\.\.[\\/])+|[\\/]{1,2}(?=[\w.]))"
 OUTSIDE_PATH = re.compile(
-    rf"(?P<quote>['\"])(?P<quoted>{OUTSIDE}[^'\"]*)(?P=quote)|(?<![\w/:.\\~-])(?P<bare>{OUTSIDE}[^\s'\"`,;)\]]*)"
+    rf"(?P<quote>['\"])(?P<flag>(?:--[\w-]+=)?(?:config:)?)(?P<quoted>{OUTSIDE}[^'\"]*)(?P=quote)|"
+    rf"(?:(?<![\w/:.\\~-])|(?<=\bconfig:))(?P<bare>{OUTSIDE}[^\s'\"`,;)\]]*)"
 )
 
 
@@ -30,7 +31,7 @@ def redacted(value: Any) -> Any:
     """
     if isinstance(value, str):
         text = HUB_TOKEN.sub("***", SECRET_FLAG.sub(r"\1***", value))
-        return OUTSIDE_PATH.sub(lambda match: shortened(match["quoted"] or match["bare"]), text)
+        return OUTSIDE_PATH.sub(lambda path: (path["flag"] or "") + shortened(path["quoted"] or path["bare"]), text)
     if isinstance(value, Mapping):
         return {redacted(key): redacted(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 TENSORBOARD_FOLDER = "_tensorboard"
 """In the output directory of a recipe. It is not pushed: names of event files hold that of the machine."""
 
+PART = re.compile(r"_(?:teacher|(?:student|control)-seed\d+)")
+"""What a recipe calls the folders of its trainings other than the first student's."""
+
 SCORES = ("accuracy", "macro_f1", "ece")
 SIZE_AND_SPEED = ("parameters", "size_mb", "throughput_per_s", "latency_ms")
 EFFORT = ("training_s", "training_energy_wh")
@@ -259,9 +262,9 @@ def _wandb_is_running() -> bool:
 
 
 def _home(args: TrainingArguments) -> Path:
-    """The output directory of the recipe, also for what it trains in ``_teacher`` or ``_control-seed0``."""
+    """The folder of the recipe, output or shared, also for what it trains in ``_teacher`` or ``_control-seed0``."""
     folder = Path(args.output_dir)
-    return folder.parent if folder.name.startswith("_") else folder
+    return folder.parent if PART.fullmatch(folder.name) else folder
 
 
 def _splits(report: DistillationReport) -> list[str]:

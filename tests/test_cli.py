@@ -239,10 +239,17 @@ def small_report() -> DistillationReport:
     )  # fmt: skip
 
 
-def test_report_as_table_and_as_page(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_report_as_table_and_as_page(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     small_report().save(tmp_path)
     run = Run(capsys, "report", tmp_path)
     assert (run.code, run.out) == (0, small_report().to_table() + "\n")
+    written = io.BytesIO()
+    with monkeypatch.context() as patch:  # as Windows has it where the output goes into a file
+        patch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="cp1252", newline=""))
+        assert cli.main(["report", str(tmp_path)]) == 0
+        assert written.getvalue().decode("utf-8") == run.out
     run = Run(capsys, "report", tmp_path, "--html", tmp_path / "page.html")
     assert (run.code, run.out) == (0, "")
     assert "<h1>toy test: 5 examples</h1>" in (tmp_path / "page.html").read_text(encoding="utf-8")

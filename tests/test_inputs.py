@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from PIL import Image
 
 from hf_distill.inputs import find_images, read_evaluation, read_texts
+from hf_distill.recipe.class_labels import class_labels
 
 CLASSES = ["bad", "good"]
 
@@ -49,7 +50,7 @@ def test_files_that_are_no_texts(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"latin\.txt is not UTF-8 text"):
         read_texts(str(tmp_path / "latin.txt"))
     Dataset.from_dict({"text": ["a", None]}).to_parquet(str(tmp_path / "holes.parquet"))
-    with pytest.raises(ValueError, match=r"Row 1 .* has no text in text"):
+    with pytest.raises(ValueError, match=r"Row 1 of .*holes.parquet \(text=None\) has None in the text column"):
         read_texts(str(tmp_path / "holes.parquet"))
 
 
@@ -66,15 +67,43 @@ def test_images_in_folders_and_alone(tmp_path: Path) -> None:
 
 def test_labels_are_found_by_name_number_or_class(tmp_path: Path) -> None:
     """The classes of the file come in another order than those of the model."""
-    named = Features({"text": Value("string"), "label": ClassLabel(names=["good", "bad"])})
+    named, shouted = (
+        Features({"text": Value("string"), "label": ClassLabel(names=names)})
+        for names in (["good", "bad"], ["GOOD", "Bad"])
+    )
     for name, rows in {
         "classes": Dataset.from_dict({"text": ["a", "b", "c"], "label": [0, 1, -1]}, features=named),
         "strings": Dataset.from_dict({"text": ["a", "b", "c"], "label": ["good", "bad", None]}),
         "numbers": Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, -100]}),
+        "gaps": Dataset.from_dict({"text": ["a", "b", "c"], "label": [1.0, 0.0, None]}),
+        "cases": Dataset.from_dict({"text": ["a", "b", "c"], "label": [0, 1, -1]}, features=shouted),
     }.items():
         path = str(tmp_path / f"{name}.parquet")
         rows.to_parquet(path)
         assert read_evaluation(path, CLASSES).labels == [1, 0, -100], name
+
+
+def test_numbers_are_the_names_that_the_recipes_made_of_them(tmp_path: Path) -> None:
+    """By the function that names the classes in training: 1 to 3 become "1" to "3", 0 to 2 get no names."""
+    for given in ([1, 2, 3], [0, 1, 2], [True, False, True]):
+        rows = Dataset.from_dict({"text": ["a", "b", "c"], "label": given})
+        path = str(tmp_path / f"{given[1]}.parquet")
+        rows.to_parquet(path)
+        encoded, classes = class_labels(DatasetDict({"train": rows}), "label")
+        assert read_evaluation(path, classes).labels == encoded["train"]
+    Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]}).to_parquet(str(tmp_path / "rows.parquet"))
+    with pytest.raises(KeyError, match="no class 0 "):
+        read_evaluation(str(tmp_path / "rows.parquet"), ["1", "2", "3"])
+
+
+def test_classes_of_others_are_not_taken_by_their_places(tmp_path: Path) -> None:
+    """Unless one side has no names."""
+    named = Features({"text": Value("string"), "label": ClassLabel(names=["cat", "dog"])})
+    path = str(tmp_path / "rows.parquet")
+    Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=named).to_parquet(path)
+    assert read_evaluation(path, ["LABEL_0", "LABEL_1"]).labels == [1, 0]
+    with pytest.raises(KeyError, match="no class 'dog'"):
+        read_evaluation(path, CLASSES)
 
 
 def test_data_without_labels_is_taken_as_such(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ PLACES = [Path("/home/anna"), Path("/opt")]
     [
         ("adapter_config.json", {"base_model_name_or_path": "/mnt/firm/models/base"}, "/mnt/firm/models/base"),
         ("report.json", {"command": "train.py --data ../../mine/films.csv --seed 1"}, "../../mine/films.csv"),
+        ("report.json", {"command": "train.py --student config:/mnt/base"}, "/mnt/base"),
         ("report.json", {"other": [{"deep": ["C:\\Users\\anna\\x"]}]}, "C:\\Users\\anna\\x"),
         ("config.json", {"from": "file:///mnt/base"}, "file:///mnt/base"),
         ("tokenizer_config.json", {"name_or_path": "/mnt/firm/base"}, "/mnt/firm/base"),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import pathlib
+import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hf_distill import public_files as public_files_module
 from hf_distill.public_files import ADAPTER, PUBLIC_FILES, TOKENIZER_FILES, public_files
 
 EVERY_NAME = """
@@ -37,6 +40,13 @@ def test_every_name_that_may_be_published(tmp_path: Path) -> None:
     write(tmp_path, "model.safetensors", *names, *(f"my_{name.split('/')[-1]}" for name in names))
     assert public_files(tmp_path) == sorted(["model.safetensors", *names])
     assert set(names) == set(PUBLIC_FILES)
+
+
+def test_names_are_the_hubs_under_windows_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib, "Path", pathlib.PureWindowsPath)
+        found = runpy.run_path(str(public_files_module.__file__))["PUBLIC_FILES"]
+    assert found == PUBLIC_FILES
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "albert", "xlm-roberta", "deberta-v2", "luke", "xlnet", "canine"])

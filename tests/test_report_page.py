@@ -66,6 +66,9 @@ class Page(HTMLParser):
 def test_it_says_what_the_report_says() -> None:
     page = Page(report_page(report(other_splits={"validation": dict(report().of_split())})))
     assert not page.open  # every tag is closed
+    assert "The control is a student that was trained without the teacher. Gap closed" in " ".join(page.text)
+    made = report_page(report(training={"control": "the same student, but on the labelled examples alone"}))
+    assert "The control is the same student, but on the labelled examples alone. Gap closed" in made
     said = [text for text in page.text if text]
     for cell in (
         "toy test: 50 examples, 2 seeds",

@@ -469,3 +469,5 @@ def test_runs_are_named_after_the_recipes_folder_and_the_time(monkeypatch: pytes
     monkeypatch.setattr("time.strftime", lambda form: "20260102-030405")
     assert run_name(tiny.arguments("out/quick"), "student, seed 0") == "quick-20260102-030405-student-seed-0"
     assert run_name(tiny.arguments("out/quick/_teacher"), "teacher") == "quick-20260102-030405-teacher"
+    assert run_name(tiny.arguments("out/_quick/_control-seed12"), "control") == "_quick-20260102-030405-control"
+    assert run_name(tiny.arguments("out/_quick"), "student, seed 0") == "_quick-20260102-030405-student-seed-0"

@@ -24,14 +24,10 @@ class Speed:
     Args:
         latency_ms: Time of one call with one example: ``{"p50": median, "p95": 95th percentile}``.
         throughput_per_s: Examples a second in batches of 32, from the median call.
-        threads: CPU threads that the model had: PyTorch's, or its own where it does not run in PyTorch.
-        device: ``"cpu"``, ``"cuda"``, ...
     """
 
     latency_ms: dict[str, float]
     throughput_per_s: float
-    threads: int
-    device: str
 
 
 def measure_speed(
@@ -71,8 +67,6 @@ def measure_speed(
     return Speed(
         latency_ms={"p50": float(np.percentile(single_ms, 50)), "p95": float(np.percentile(single_ms, 95))},
         throughput_per_s=THROUGHPUT_BATCH * 1000.0 / float(np.median(batch_ms)),
-        threads=getattr(model, "threads", None) or torch.get_num_threads(),
-        device=where.type,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hf_distill.hub_codes import check_language, check_license
@@ -42,8 +43,13 @@ class CardArguments:
         return {
             "language": _codes(self.language or language),
             "license": self.license,
-            "dataset_tags": [found for name in data if name and (found := hub_id(name.partition(":")[0]))],
+            "dataset_tags": [found for name in data if name and (found := _on_hub(name))],
         }
+
+
+def _on_hub(name: str) -> str | None:
+    r"""The repository, unless the whole is a path: ``C:\data`` is not the configuration of ``C``."""
+    return None if Path(name).exists() else hub_id(name.partition(":")[0])
 
 
 def _codes(text: str | None) -> list[str] | None:

@@ -51,7 +51,7 @@ def class_labels(splits: DatasetDict, column: str) -> tuple[dict[str, list[int]]
     """
     feature = splits["train"].features[column]
     values = {
-        split: [_plain(value) for value in rows[column]] if column in rows.column_names else [None] * len(rows)
+        split: [plain(value) for value in rows[column]] if column in rows.column_names else [None] * len(rows)
         for split, rows in splits.items()
     }
     keys: list[Any]
@@ -93,12 +93,12 @@ def find_label_column(rows: Dataset, wanted: str | None) -> str:
 
 
 def require(names: Sequence[str], rows: Dataset, split: str) -> None:
-    """Raise ``KeyError`` where a split has not all of these columns; the message names near ones."""
+    """Raise ``KeyError`` where a split, or a file, has not all of these columns; the message names near ones."""
     for name in names:
         if name not in rows.column_names:
             close = difflib.get_close_matches(name, rows.column_names)
             hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-            raise KeyError(f"The {split} split has no column {name!r}; it has {rows.column_names}.{hint}")
+            raise KeyError(f"{split} has no column {name!r}; it has {rows.column_names}.{hint}")
 
 
 def place_of(row: int, rows: Dataset, split: str) -> str:
@@ -115,7 +115,7 @@ def column_of(rows: Dataset, name: str) -> list[Any]:
     return values
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A label as a string or an integer: ``" pos "`` as ``"pos"``, ``True`` as ``"True"``, ``1.0`` as ``1``."""
     if isinstance(value, bool):
         return str(value)

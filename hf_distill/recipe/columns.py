@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from datasets import Dataset, DatasetDict, Value, concatenate_datasets
 
@@ -65,7 +64,7 @@ def as_classification(splits: DatasetDict, text: str | None = None, label: str |
     text_columns = find_text_columns(train, text, label_column)
     for split, rows in splits.items():
         require([*text_columns, label_column] if split != "test" else text_columns, rows, split)
-        _check_texts(rows, text_columns, split)
+        texts_of(rows, text_columns, split)
     encoded, classes = class_labels(splits, label_column)
     return TextData(
         DatasetDict(
@@ -102,11 +101,14 @@ def with_unlabelled(data: TextData, name: str, examples: int | None = None) -> T
             raise KeyError(f"{name} has the text columns {list(found)}, but {list(columns)} are needed. Rename them.")
         rows = rows.rename_columns(dict(zip(found, columns, strict=True)))
     rows = rows.select_columns(list(columns))
-    _check_texts(rows, columns, name)
+    texts = texts_of(rows, columns, name)
     held_out = {
-        text for split in ("validation", "test") if split in data.splits for text in _texts(data.splits[split], columns)
+        text
+        for split in ("validation", "test")
+        if split in data.splits
+        for text in texts_of(data.splits[split], columns, split)
     }
-    kept = [row for row, text in enumerate(_texts(rows, columns)) if text not in held_out][:examples]
+    kept = [row for row, text in enumerate(texts) if text not in held_out][:examples]
     if not kept:
         raise ValueError(f"{name} has no text that is not in validation or test already.")
     logger.info("%d unlabelled texts from %s.", len(kept), name)
@@ -137,15 +139,18 @@ def find_text_columns(rows: Dataset, wanted: str | None, label: str | None) -> t
     raise KeyError(f"Which column holds the text? There are {rows.column_names}. Say so with --text_column NAME.")
 
 
-def _texts(rows: Dataset, columns: Sequence[str]) -> list[tuple[Any, ...]]:
-    return list(zip(*(column_of(rows, column) for column in columns), strict=True))
+def texts_of(rows: Dataset, columns: Sequence[str], split: str) -> list[tuple[str, ...]]:
+    """The texts of each row.
 
-
-def _check_texts(rows: Dataset, columns: Sequence[str], split: str) -> None:
-    for row, texts in enumerate(_texts(rows, columns)):
+    Raises:
+        ValueError: one is missing, or is no string; the message says in which row.
+    """
+    values: list[tuple[str, ...]] = list(zip(*(column_of(rows, column) for column in columns), strict=True))
+    for row, texts in enumerate(values):
         for column, text in zip(columns, texts, strict=True):
             if not isinstance(text, str):
                 raise ValueError(
                     f"{place_of(row, rows, split)} has {text!r} in the text column {column!r}, where a string is "
                     "needed. Fill or remove such rows, or choose another column with --text_column."
                 )
+    return values

@@ -164,7 +164,8 @@ def _from_hub(name: str) -> dict[str, Dataset]:
     except (ConnectionError, FileNotFoundError) as error:
         if reachable and isinstance(error, FileNotFoundError):
             raise FileNotFoundError(
-                f"There is no data set {name} on the Hub, and no such path here{near}. {cure}."
+                f"There is no data set {name} on the Hub that may be read ({first_line(error)}), and no such path "
+                f"here{near}. Log in with `hf auth login` if it is private or gated; {cure}."
             ) from error
         raise ConnectionError(
             f"The Hugging Face Hub cannot be reached, and {name} is neither in the local cache nor a path here{near}. "

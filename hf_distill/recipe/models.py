@@ -23,6 +23,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGH
 from hf_distill.labels import are_placeholders, class_order, label_names
 from hf_distill.recipe.data import nearest_paths
 from hf_distill.recipe.reach import hub_reachable
+from hf_distill.redaction import first_line
 from hf_distill.student import student_from_teacher, with_class_order
 from hf_distill.teachers import public_name
 from hf_distill.teachers.model import knows_words
@@ -57,10 +58,11 @@ def check_model(name: str, flag: str, layers: Sequence[int] = ()) -> None:
         config = AutoConfig.from_pretrained(name)
     except OSError as error:
         near = nearest_paths(Path(name).expanduser())
-        reached = "on the Hub" if hub_reachable() else "in the local cache, and the Hub cannot be reached"
+        reached = "on the Hub that may be read" if hub_reachable() else "in the cache, and the Hub cannot be reached"
         raise FileNotFoundError(
-            f"{flag} {name}: there is no such folder, and no such model {reached}{near}. Give the path of a model, or "
-            "start with --preset quick, which needs none."
+            f"{flag} {name}: there is no such folder, and no such model {reached} ({first_line(error)}){near}. Give "
+            "the path of a model, log in with `hf auth login` if it is private or gated, or start with --preset "
+            "quick, which needs none."
         ) from error
     if not is_new and not _has_weights(name):
         raise FileNotFoundError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -22,6 +23,7 @@ def run(main: Callable[[], None]) -> None:
     first = os.environ.get("RANK", "0") == "0"  # the others would only say the same again
     logging.getLogger("hf_distill").setLevel(logging.INFO if first else logging.WARNING)
     transformers.logging.set_verbosity_warning()
+    print_utf8()
     try:
         main()
         leave_together()
@@ -32,3 +34,9 @@ def run(main: Callable[[], None]) -> None:
         cure = " Free some space and run the same command again." if "No space left" in str(text) else ""
         print(f"error: {text}{cure}", file=sys.stderr)
         sys.exit(2)
+
+
+def print_utf8() -> None:
+    """Print in UTF-8, as all files are written: the code pages that Windows has for redirected output lack ``‖``."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")

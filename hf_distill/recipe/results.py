@@ -16,8 +16,9 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 from hf_distill.card_facts import settings_of
-from hf_distill.deployment import deployment
+from hf_distill.deployment import deployment, joined
 from hf_distill.evaluation import compare
+from hf_distill.onnx_classifier import ONNX_FILES
 from hf_distill.plots import save_plots
 from hf_distill.processes import leave_together
 from hf_distill.recipe.effort import effort_of
@@ -97,6 +98,7 @@ def report_results(
         student={**report.student, **effort_of(students)},
         control=report.control and {**report.control, **effort_of(controls)},
         training=_training(students, controls, settings),
+        deployment=_deployment_before(folder),
     )
     report.save(folder)
     plots = save_plots(
@@ -149,6 +151,16 @@ def _control(
     return None
 
 
+def _deployment_before(folder: Path) -> dict[str, Any] | None:
+    """What was measured of the ONNX files in the folder: a student that is trained anew leaves none of the old ones."""
+    if not any((folder / name).is_file() for name in ONNX_FILES.values()):
+        return None
+    try:
+        return DistillationReport.load(folder).deployment
+    except (FileNotFoundError, ValueError):
+        return None
+
+
 def _exported(
     student: DistillationTrainer,
     teacher: PreTrainedModel,
@@ -169,7 +181,7 @@ def _exported(
         return report
     measured = [*export_teacher(teacher, student.model, folder, *theirs, export), *ours]
     section = deployment(measured, dataset=report.dataset, split=report.split, examples=len(rows))
-    report = replace(report, deployment=section)
+    report = replace(report, deployment=joined(report.deployment, section))
     report.save(folder)
     logger.info("The ONNX files are in %s.", folder / "onnx")
     return report

@@ -50,7 +50,6 @@ def test_times_are_those_of_the_forward_pass(sleeper):
     found = measure_speed(sleeper, rows, seconds=100)
     assert found.latency_ms == pytest.approx({"p50": 3.0, "p95": 503.0})
     assert found.throughput_per_s == pytest.approx(32 / 0.034)
-    assert (found.threads, found.device) == (torch.get_num_threads(), "cpu")
     assert sleeper.sizes == [1] * 108 + [32] * 22
 
 

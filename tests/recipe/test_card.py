@@ -38,8 +38,9 @@ def test_what_the_hub_would_refuse_is_refused_before_any_training() -> None:
 
 def test_what_lies_on_the_disk_is_not_the_hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my-reviews").mkdir()
+    (tmp_path / "C:\\data").mkdir()
     monkeypatch.chdir(tmp_path)
-    given = CardArguments().for_card("my-reviews", str(tmp_path), None, "")
+    given = CardArguments().for_card("my-reviews", "C:\\data", str(tmp_path), None, "")
     assert given["dataset_tags"] == []
     assert CardArguments().for_card("imdb")["dataset_tags"] == ["imdb"]
     monkeypatch.chdir(tmp_path.parent)  # where no folder of this name is

@@ -186,7 +186,7 @@ def test_string_labels_are_not_taken_for_text() -> None:
         (splits([0, 1], text="one", two=["x", "y"]), {}, r"holds the text\?.*'two'.*--text_column"),
         (splits([0, 1], label="stars"), {}, r"holds the labels\?.*'stars'.*--label_column"),
         (splits([0, 1], Labels=[0, 1]), {}, r"holds the labels\?"),
-        (splits([0, 1]), {"text": "txt"}, r"train split has no column 'txt'; it has .*Did you mean 'text'\?"),
+        (splits([0, 1]), {"text": "txt"}, r"train has no column 'txt'; it has .*Did you mean 'text'\?"),
         (splits([0, 1]), {"label": "lable"}, r"no column 'lable'.*Did you mean 'label'\?"),
     ],
 )
@@ -198,7 +198,7 @@ def test_columns_that_are_not_there_or_not_clear(given: DatasetDict, flags: dict
 def test_a_validation_split_with_other_columns() -> None:
     given = splits([0, 1])
     given["validation"] = given["validation"].rename_column("text", "sentence")
-    with pytest.raises(KeyError, match="validation split has no column 'text'"):
+    with pytest.raises(KeyError, match="validation has no column 'text'"):
         as_classification(given)
 
 

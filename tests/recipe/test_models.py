@@ -180,6 +180,16 @@ def test_a_missing_model_names_its_neighbours(tmp_path: Path, fine_tuned: str, m
         check_names("org/x", "layers:0")
 
 
+def test_a_model_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gated(name: str) -> None:
+        raise OSError("You are trying to access a gated repo.\nMore of that.")
+
+    monkeypatch.setattr(module, "hub_reachable", lambda: True)
+    monkeypatch.setattr(module.AutoConfig, "from_pretrained", gated)
+    with pytest.raises(FileNotFoundError, match=r"no such model .*\(You are .* a gated repo\).*`hf auth login`"):
+        check_model("org/x", "--teacher")
+
+
 def test_a_model_without_a_tokenizer(fine_tuned: str) -> None:
     with pytest.raises(FileNotFoundError, match="No tokenizer was saved with the model"):
         load_tokenizer(fine_tuned)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterator
 
@@ -54,3 +55,11 @@ def test_one_of_several_processes_tells_how_it_goes(
         monkeypatch.setenv("RANK", rank)
     run(lambda: None)
     assert logging.getLogger("hf_distill").level == level
+
+
+def test_a_code_page_without_a_letter_costs_no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows has cp1252 where the output goes into a file."""
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="cp1252", newline=""))
+    run(lambda: print("KL(teacher‖student)", flush=True))
+    assert written.getvalue().decode("utf-8") == "KL(teacher‖student)\n"

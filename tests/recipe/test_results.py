@@ -43,6 +43,39 @@ def test_files_and_trackers_hold_the_comparison(tmp_path: Path, monkeypatch: pyt
     assert "test/student/accuracy" in tags["scalars"]
 
 
+@pytest.mark.parametrize(("export", "kept"), [("none", [10, 20]), ("onnx", [11, 20]), (None, [])])
+def test_what_was_measured_of_onnx_files_stays_with_them(
+    export: str | None, kept: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The student was trained before, and so its files are still there; where they are gone, the figures go too."""
+
+    def row(form: str, speed: int) -> dict[str, Any]:
+        cells = {"model": "student", "format": form, "size_bytes": 1, "latency_ms": {"p50": 1.0, "p95": 1.0}}
+        return {**cells, "throughput_per_s": speed, "accuracy": 0.5, "agreement": 1.0, "max_error": 0.0}
+
+    rows = [row("ONNX", 10), {**row("ONNX int8", 20), "bound": 0.01, "within_bound": True}]
+    before = results.deployment(rows, dataset="org/toy", split="test", examples=36)
+    report(deployment=before).save(tmp_path)
+    if export is not None:
+        (tmp_path / "onnx").mkdir()
+        (tmp_path / "onnx" / "model.onnx").touch()
+    stand_ins = {
+        "compare": lambda *_, **__: report(),
+        "export_student": lambda *_: [row("ONNX", 11)],
+        "export_teacher": lambda *_: [],
+    }
+    for name, value in {**stand_ins, "save_plots": lambda *_: [], "track_report": lambda *_: None}.items():
+        monkeypatch.setattr(results, name, value)
+    trainer = DistillationTrainer(tiny.bert(), tiny.arguments(tmp_path), train_dataset=tiny.dataset())
+    report_results(
+        [trainer], [], tiny.bert(), {"test": tiny.dataset()}, default_data_collator,
+        dataset="toy", origin="", card={}, export=export or "none",
+    )  # fmt: skip
+    found = DistillationReport.load(tmp_path).deployment
+    assert [one["throughput_per_s"] for one in (found or {"rows": []})["rows"]] == kept
+    assert trainer.report["deployment"] == found  # and so the card has it
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_no_process_waits_for_the_one_that_compares(
     first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
