@@ -131,6 +131,7 @@ def train_run(
     settings = {
         **about,
         "arguments": about_result(args),
+        **shared_out(args),
         "rows": rows_fingerprint(rows),
         "objective": objective and {name: repr(term) for name, term in objective.terms.items()},
     }
@@ -245,6 +246,15 @@ def without_teacher() -> dict[str, Any]:
     """The arguments that only a training with a teacher depends on, at their defaults: two without are the same."""
     fields = DistillationTrainingArguments.__dataclass_fields__
     return {name: fields[name].default for name in ("temperature", "distillation_weight")}
+
+
+def shared_out(args: DistillationTrainingArguments) -> dict[str, int]:
+    """How many examples all processes and devices take at once, where that is not what one device takes.
+
+    ``about_result`` knows one device's number alone.
+    """
+    together = args.train_batch_size * args.world_size
+    return {} if together == args.per_device_train_batch_size else {"examples_at_once": together}
 
 
 def _read(path: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback, default_data_collator
 
-from hf_distill import DistillationTrainer, LogitTerm, ModelTeacher, Objective
+from hf_distill import DistillationTrainer, DistillationTrainingArguments, LogitTerm, ModelTeacher, Objective
 from hf_distill.augmentation import Augmentation, ImageTransform
 from hf_distill.fingerprints import rows_fingerprint
 from hf_distill.image_views import Views
@@ -80,6 +81,20 @@ def test_other_settings_or_data_are_trained_again(tmp_path: Path, trainings: lis
     train(tmp_path)
     train(tmp_path, **change)
     assert trainings == [10, 10]
+
+
+def test_what_is_shared_out_among_more_devices_is_trained_again(
+    tmp_path: Path, trainings: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """36 examples, 8 or 16 in a step, twice; on one device nothing is said, so that older settings stay the same."""
+    train(tmp_path)
+    assert "examples_at_once" not in json.loads((tmp_path / runs.FINISHED_FILE).read_text())
+    doubled = property(lambda args: 2 * args.per_device_train_batch_size)  # as with two GPUs in one process
+    monkeypatch.setattr(DistillationTrainingArguments, "train_batch_size", doubled)
+    train(tmp_path)
+    assert trainings == [10, 6]
+    monkeypatch.setattr(DistillationTrainingArguments, "world_size", 3)
+    assert runs.shared_out(tiny.arguments(tmp_path)) == {"examples_at_once": 48}
 
 
 @pytest.mark.parametrize(
