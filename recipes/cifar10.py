@@ -38,6 +38,7 @@ from hf_distill.recipe import (
     AnswerArguments,
     CardArguments,
     Preset,
+    about_start,
     as_image_classification,
     asked_once,
     channels_last_collator,
@@ -313,7 +314,11 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
         seeds=seeds,
         processing_class=images.processor,
         collator=channels_last_collator,
-        about={"student": recipe.student, "images": str(images.train.transform)},
+        about={
+            "student": recipe.student,
+            "images": str(images.train.transform),
+            **about_start(recipe.student, NEW_MODELS),
+        },
         about_teacher={"teacher": weights_fingerprint(teacher), **images.about_teacher, **kept.shortened()},
         control_folder=shared,
     )

@@ -30,6 +30,7 @@ from hf_distill.recipe import (
     AnswerArguments,
     CardArguments,
     Preset,
+    about_start,
     as_classification,
     asked_once,
     check_export,

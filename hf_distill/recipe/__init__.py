@@ -9,7 +9,14 @@ from hf_distill.recipe.data import load_splits
 from hf_distill.recipe.exports import EXPORTS, check_export
 from hf_distill.recipe.hardware import grouping_by_length, hardware_defaults, suit_cpu
 from hf_distill.recipe.images import ImageData, as_image_classification, channels_last_collator, load_images
-from hf_distill.recipe.models import new_classifier, new_student, origin_of_student, split_layers
+from hf_distill.recipe.models import (
+    about_start,
+    load_tokenizer,
+    new_classifier,
+    new_student,
+    origin_of_student,
+    split_layers,
+)
 from hf_distill.recipe.objective_check import check_objective
 from hf_distill.recipe.program import run
 from hf_distill.recipe.push import check_push
@@ -48,6 +55,7 @@ __all__ = [
     "TextData",
     "TokenizedData",
     "as_classification",
+    "about_start",
     "as_image_classification",
     "asked_once",
     "channels_last_collator",
@@ -66,6 +74,7 @@ __all__ = [
     "load_splits",
     "new_classifier",
     "new_image_classifier",
+    "load_tokenizer",
     "new_student",
     "origin_of_student",
     "padding_collator",
