@@ -46,6 +46,7 @@ from hf_distill.recipe import (
     check_image_model,
     check_objective,
     check_push,
+    check_training,
     hardware_defaults,
     live_image_teacher,
     load_images,
@@ -243,6 +244,7 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
         raise ValueError("Say which images: --dataset PATH, of a folder with a folder of images for each class.")
     output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
     check_export(recipe.export)
+    check_training(args)
     check_push(args)
     shared = Path(recipe.shared_dir or output)
     args, objective = with_method(args, recipe.method)

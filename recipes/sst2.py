@@ -36,6 +36,7 @@ from hf_distill.recipe import (
     check_export,
     check_names,
     check_push,
+    check_training,
     fine_tuned_teacher,
     grouping_by_length,
     hardware_defaults,
@@ -186,6 +187,7 @@ def main() -> None:
     output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
     check_export(recipe.export)
     check_push(args)
+    check_training(args)
     shared = Path(recipe.shared_dir or output)
     args, objective = with_target(args, recipe.target)
     name = recipe.dataset or "film reviews from a grammar"
