@@ -274,6 +274,7 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
         raise ValueError(
             "No labelled images are for validation or test, so there is nothing to compare on: add some, or --hold_out."
         )
+    kept.check_classes(len(data.classes))
     check_objective(objective, len(data.classes), mixed_labels=bool(recipe.mixup or recipe.cutmix))
     images = prepare_images(
         data,
@@ -338,7 +339,7 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
             "height and width": recipe.image_size,
             "augmentation": str(augmentation),
             "views of an image": recipe.views or "a new one in each epoch",
-            **kept.shortened(),
+            **kept.settings(objective.teacher_layers("teacher")),
         },
         export=recipe.export,
         push=args.push_to_hub,
