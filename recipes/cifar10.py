@@ -38,6 +38,7 @@ from hf_distill.recipe import (
     AnswerArguments,
     CardArguments,
     Preset,
+    about_start,
     as_image_classification,
     asked_once,
     channels_last_collator,
@@ -45,6 +46,7 @@ from hf_distill.recipe import (
     check_image_model,
     check_objective,
     check_push,
+    check_training,
     hardware_defaults,
     live_image_teacher,
     load_images,
@@ -242,6 +244,7 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
         raise ValueError("Say which images: --dataset PATH, of a folder with a folder of images for each class.")
     output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
     check_export(recipe.export)
+    check_training(args)
     check_push(args)
     shared = Path(recipe.shared_dir or output)
     args, objective = with_method(args, recipe.method)
@@ -271,6 +274,7 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
         raise ValueError(
             "No labelled images are for validation or test, so there is nothing to compare on: add some, or --hold_out."
         )
+    kept.check_classes(len(data.classes))
     check_objective(objective, len(data.classes), mixed_labels=bool(recipe.mixup or recipe.cutmix))
     images = prepare_images(
         data,
@@ -313,7 +317,11 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
         seeds=seeds,
         processing_class=images.processor,
         collator=channels_last_collator,
-        about={"student": recipe.student, "images": str(images.train.transform)},
+        about={
+            "student": recipe.student,
+            "images": str(images.train.transform),
+            **about_start(recipe.student, NEW_MODELS),
+        },
         about_teacher={"teacher": weights_fingerprint(teacher), **images.about_teacher, **kept.shortened()},
         control_folder=shared,
     )
@@ -331,7 +339,7 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
             "height and width": recipe.image_size,
             "augmentation": str(augmentation),
             "views of an image": recipe.views or "a new one in each epoch",
-            **kept.shortened(),
+            **kept.settings(objective.teacher_layers("teacher")),
         },
         export=recipe.export,
         push=args.push_to_hub,

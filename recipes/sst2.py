@@ -30,16 +30,19 @@ from hf_distill.recipe import (
     AnswerArguments,
     CardArguments,
     Preset,
+    about_start,
     as_classification,
     asked_once,
     check_export,
     check_names,
     check_push,
+    check_training,
     fine_tuned_teacher,
     grouping_by_length,
     hardware_defaults,
     live_teacher,
     load_splits,
+    load_tokenizer,
     new_student,
     origin_of_student,
     parse,
@@ -140,7 +143,7 @@ PRESETS = {
         "Texts and models that the recipe makes itself; no network, under three minutes on two cores.",
         {
             "output_dir": "out/quick",
-            "dataset": "",
+            **dict.fromkeys(["dataset", "teacher", "student"], ""),
             "teacher_epochs": 5.0,
             "teacher_learning_rate": 5e-4,
             "seeds": "0,1,2",
@@ -184,22 +187,32 @@ def main() -> None:
     recipe, kept, about_card, args = parse(types, PRESETS, description=__doc__)
     output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
     check_export(recipe.export)
+    check_training(args)
     check_push(args)
     shared = Path(recipe.shared_dir or output)
     args, objective = with_target(args, recipe.target)
     name = recipe.dataset or "film reviews from a grammar"
     language = "en" if recipe.dataset in ("", RecipeArguments.dataset) else None
     card = about_card.for_card(recipe.dataset, recipe.unlabelled, language=language)
+    usual: RecipeArguments | sentiment_grammar.Made = RecipeArguments()
     if recipe.dataset:
         suit_cpu(args)  # quick's models are too small to share out
     else:
         with args.main_process_first():
-            made = sentiment_grammar.make(output / "_made")
-        recipe = replace(
-            recipe, dataset=made.dataset, unlabelled=made.unlabelled, teacher=made.teacher, student=made.student
-        )
+            usual = sentiment_grammar.make(output / "_made")
+    recipe = replace(
+        recipe,
+        dataset=recipe.dataset or usual.dataset,
+        unlabelled=usual.unlabelled if recipe.unlabelled is None else recipe.unlabelled,
+        teacher=recipe.teacher or usual.teacher,
+        student=recipe.student or usual.student,
+    )
     data = as_classification(load_splits(recipe.dataset), recipe.text_column, recipe.label_column)
+    kept.check_classes(len(data.classes))
     check_names(recipe.teacher, recipe.student)
+    teacher_tokenizer = load_tokenizer(recipe.teacher)
+    tokenizer = tokenizer_of_student(recipe.student, teacher_tokenizer)
+    more = with_unlabelled(data, recipe.unlabelled, recipe.unlabelled_examples) if recipe.unlabelled else data
 
     tuning = replace(
         args,
@@ -210,17 +223,14 @@ def main() -> None:
         seed=seeds[0],
         **without_teacher(),
     )
-    teacher, teacher_tokenizer = fine_tuned_teacher(recipe.teacher, data, tuning, recipe.max_length)
-    about = {"student": recipe.student, "teacher": weights_fingerprint(teacher)}
-    if recipe.unlabelled:
-        data = with_unlabelled(data, recipe.unlabelled, recipe.unlabelled_examples)
-    tokenizer = tokenizer_of_student(recipe.student, teacher_tokenizer)
+    teacher, _ = fine_tuned_teacher(recipe.teacher, data, tuning, recipe.max_length)
+    about = {"student": recipe.student, "teacher": weights_fingerprint(teacher), **about_start(recipe.student)}
     same_tokens = tokenizer is teacher_tokenizer
-    theirs = tokenize_data(data, teacher_tokenizer, recipe.max_length)
-    ours = theirs if same_tokens else tokenize_data(data, tokenizer, recipe.max_length, keep_text=True)
+    theirs = tokenize_data(more, teacher_tokenizer, recipe.max_length)
+    ours = theirs if same_tokens else tokenize_data(more, tokenizer, recipe.max_length, keep_text=True)
     name_of_teacher = recipe.teacher.removeprefix("config:")
     answers = asked_once(
-        live_teacher(teacher, name_of_teacher, teacher_tokenizer, None if same_tokens else data, recipe.max_length),
+        live_teacher(teacher, name_of_teacher, teacher_tokenizer, None if same_tokens else more, recipe.max_length),
         ours.train,
         args,
         collator=ours.collator,

@@ -201,6 +201,7 @@ STEPS = {
     "sst2": (
         *("load_splits", "as_classification", "check_names", "tokenizer_of_student", "tokenize_data", "live_teacher"),
         *("asked_once", "weights_fingerprint", "with_unlabelled", "origin_of_student", "sentiment_grammar"),
+        *("load_tokenizer", "about_start"),
     ),
 }
 

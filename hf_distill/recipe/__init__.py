@@ -9,13 +9,21 @@ from hf_distill.recipe.data import load_splits
 from hf_distill.recipe.exports import EXPORTS, check_export
 from hf_distill.recipe.hardware import grouping_by_length, hardware_defaults, suit_cpu
 from hf_distill.recipe.images import ImageData, as_image_classification, channels_last_collator, load_images
-from hf_distill.recipe.models import new_classifier, new_student, origin_of_student, split_layers
+from hf_distill.recipe.models import (
+    about_start,
+    load_tokenizer,
+    new_classifier,
+    new_student,
+    origin_of_student,
+    split_layers,
+)
 from hf_distill.recipe.objective_check import check_objective
 from hf_distill.recipe.program import run
 from hf_distill.recipe.push import check_push
 from hf_distill.recipe.reach import hub_reachable
 from hf_distill.recipe.results import report_results
 from hf_distill.recipe.runs import (
+    check_training,
     train_run,
     train_with_controls,
     without_teacher,
@@ -47,6 +55,7 @@ __all__ = [
     "Preset",
     "TextData",
     "TokenizedData",
+    "about_start",
     "as_classification",
     "as_image_classification",
     "asked_once",
@@ -56,6 +65,7 @@ __all__ = [
     "check_names",
     "check_objective",
     "check_push",
+    "check_training",
     "fine_tuned_teacher",
     "grouping_by_length",
     "hardware_defaults",
@@ -64,6 +74,7 @@ __all__ = [
     "live_teacher",
     "load_images",
     "load_splits",
+    "load_tokenizer",
     "new_classifier",
     "new_image_classifier",
     "new_student",

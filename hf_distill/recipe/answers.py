@@ -60,6 +60,22 @@ class AnswerArguments:
         classes = {"kept classes": f"the {self.cache_top_k} likeliest"} if self.cache_top_k is not None else {}
         return {**dtype, **classes}
 
+    def settings(self, features: Collection[str] = ()) -> dict[str, str]:
+        """What a report says of the kept answers; features, where students look at them, are kept in float16."""
+        return {**self.shortened(), **({"kept features": "float16"} if features and self.teacher_cache != OFF else {})}
+
+    def check_classes(self, classes: int) -> None:
+        """Raise where so many of the largest logits shall be kept that they are all of them.
+
+        Raises:
+            ValueError: there are no more classes than that.
+        """
+        if self.cache_top_k is not None and self.cache_top_k >= classes:
+            raise ValueError(
+                f"--cache_top_k {self.cache_top_k} keeps every one of the {classes} classes: leave it out, or make it "
+                "smaller."
+            )
+
     def unless(self, hindrance: str | None) -> AnswerArguments:
         """These, or with ``off`` for ``auto`` where something is in the way.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,7 @@ def new_student(name: str, teacher: PreTrainedModel, classes: Sequence[str], see
     source, layers = split_layers(name)
     if source == "layers":
         set_seed(seed)
-        return with_class_order(student_from_teacher(teacher.float(), layers), classes)
+        return with_class_order(student_from_teacher(teacher, layers).float(), classes)
     model = new_classifier(source, classes, seed)
     return student_from_teacher(model, layers) if layers else model
 
@@ -184,6 +185,30 @@ def split_layers(name: str) -> tuple[str, list[int]]:
     """
     match = LAYERS.fullmatch(name)
     return (match["name"], [int(layer) for layer in match["layers"].split(",")]) if match else (name, [])
+
+
+def about_start(name: str, new: Collection[str] = ()) -> dict[str, str]:
+    """A hash of what a training starts from, beside the model's name, where that is a folder that may have changed.
+
+    Args:
+        name: As for :func:`new_student`.
+        new: Names that stand for new models, whatever folders there are.
+
+    Returns:
+        Nothing for names of new models, for names on the Hub and for the layers of the teacher.
+    """
+    source, _ = split_layers(name)
+    folder = Path(source.removeprefix(NEW))
+    if source in (*new, "layers") or not folder.is_dir():
+        return {}
+    weights = () if source.startswith(NEW) else ("*.safetensors", "pytorch_model*.bin")
+    digest = hashlib.sha256()
+    for file in sorted(file for pattern in ("config.json", *weights) for file in folder.glob(pattern)):
+        digest.update(file.name.encode())
+        with file.open("rb") as content:
+            while block := content.read(1 << 20):
+                digest.update(block)
+    return {"start": digest.hexdigest()[:16]}
 
 
 def origin_of_student(name: str) -> str:

@@ -20,6 +20,9 @@ from hf_distill.image_views import Views
 from hf_distill.metrics import classification_metrics
 from hf_distill.objective import Objective
 from hf_distill.recipe.effort import train_measured
+from hf_distill.recipe.models import WEIGHTS
+from hf_distill.report import FILE_NAME
+from hf_distill.report_page import PLOTS
 from hf_distill.teachers import Teacher
 from hf_distill.tracking import own_run
 from hf_distill.trainer import DistillationTrainer
@@ -28,6 +31,40 @@ from hf_distill.training_args import DistillationTrainingArguments, about_result
 logger = logging.getLogger(__name__)
 
 SETTINGS_FILE, FINISHED_FILE = "_settings.json", "_finished.json"
+REPORT_FILES = ("README.md", FILE_NAME, "report.html", *PLOTS)
+"""What is written about a model that was trained; ONNX files are the trainer's to delete."""
+
+NOT_HEEDED = {
+    "seed": "Give one or more with --seeds; each has a student and a control.",
+    "resume_from_checkpoint": "The same command, given again, goes on from the last checkpoint by itself.",
+    "load_best_model_at_end": "The last epoch counts, for teacher, student and control alike, so that none is chosen "
+    "by the data that it is judged by.",
+    "teacher_dtype": "The teacher stays in the precision that it was saved in; --bf16 lets it compute in bfloat16.",
+}
+"""Arguments of the trainer that a recipe does not go by, and what to do instead."""
+
+
+def check_training(args: DistillationTrainingArguments) -> None:
+    """Raise, before anything takes long, where a recipe would not go by an argument, or would overwrite a model.
+
+    Raises:
+        ValueError: an argument of ``NOT_HEEDED`` is not at its default, or the folder holds a model that is not ours.
+    """
+    for name, cure in NOT_HEEDED.items():
+        if getattr(args, name) != DistillationTrainingArguments.__dataclass_fields__[name].default:
+            raise ValueError(f"--{name} has no place in a recipe: leave it out. {cure}")
+    check_folder(Path(args.output_dir))
+
+
+def check_folder(folder: Path) -> None:
+    """Raise where a training in this folder would overwrite a model, or checkpoints, that no recipe left there."""
+    if _read(folder / SETTINGS_FILE) is None:
+        for pattern in ("checkpoint-*", "config.json", "adapter_config.json", *WEIGHTS):
+            if any(folder.glob(pattern)):
+                held = "checkpoints of another training" if pattern == "checkpoint-*" else "a model that is not ours"
+                raise ValueError(
+                    f"{folder} holds {held}, which would be lost. Choose another --output_dir, or move it away."
+                )
 
 
 class Run:
@@ -54,25 +91,24 @@ class Run:
     def begin(self) -> str | None:
         """Note the settings; return the checkpoint to go on from, if a run with these settings was cut off.
 
-        A checkpoint counts once its last file is there: a full disk leaves half of one.
+        A checkpoint counts once its last file is there: a full disk leaves half of one. Where the model of other
+        settings makes room, what was written about it goes as well.
 
         Raises:
-            ValueError: there are checkpoints that no run of ours has left there.
+            ValueError: there is a model, or a checkpoint, that no run of ours has left there.
         """
+        check_folder(self.folder)
         before = _read(self.folder / SETTINGS_FILE)
         if before == self.settings:
             whole = [path.parent for path in self.folder.glob("checkpoint-*/trainer_state.json") if _read(path)]
             return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
-        if before is None and any(self.folder.glob("checkpoint-*")):
-            raise ValueError(
-                f"{self.folder} holds checkpoints of another training, which would be lost. Choose another "
-                "--output_dir, or move them away."
-            )
         if self.main_process:
             if before is not None:
                 logger.warning(
                     "%s was made with other settings and is made anew: %s.", self.folder, self._changes(before)
                 )
+                for name in REPORT_FILES:
+                    (self.folder / name).unlink(missing_ok=True)
             for checkpoint in self.folder.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint)
             (self.folder / FINISHED_FILE).unlink(missing_ok=True)
@@ -131,6 +167,7 @@ def train_run(
     settings = {
         **about,
         "arguments": about_result(args),
+        **shared_out(args),
         "rows": rows_fingerprint(rows),
         "objective": objective and {name: repr(term) for name, term in objective.terms.items()},
     }
@@ -245,6 +282,15 @@ def without_teacher() -> dict[str, Any]:
     """The arguments that only a training with a teacher depends on, at their defaults: two without are the same."""
     fields = DistillationTrainingArguments.__dataclass_fields__
     return {name: fields[name].default for name in ("temperature", "distillation_weight")}
+
+
+def shared_out(args: DistillationTrainingArguments) -> dict[str, int]:
+    """How many examples all processes and devices take at once, where that is not what one device takes.
+
+    ``about_result`` knows one device's number alone.
+    """
+    together = args.train_batch_size * args.world_size
+    return {} if together == args.per_device_train_batch_size else {"examples_at_once": together}
 
 
 def _read(path: Path) -> Any:

@@ -12,6 +12,7 @@ from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTok
 from hf_distill.labels import class_order, label_names
 from hf_distill.recipe.columns import TextData
 from hf_distill.recipe.models import (
+    about_start,
     check_model,
     has_trained_head,
     load_tokenizer,
@@ -106,7 +107,7 @@ def fine_tuned_teacher(
         tokens.evaluation.get("validation"),
         processing_class=tokenizer,
         collator=tokens.collator,
-        about={"model": name},
+        about={"model": name, **about_start(name)},
     )
     return trainer.model, tokenizer
 

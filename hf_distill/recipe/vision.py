@@ -31,6 +31,7 @@ from hf_distill.randomness import isolated_randomness
 from hf_distill.recipe.images import ImageData, channels_last_collator, image_processor
 from hf_distill.recipe.models import (
     NEW,
+    about_start,
     check_model,
     class_names,
     has_classes,
@@ -187,7 +188,12 @@ def trained_image_teacher(
         images.evaluation.get("validation"),
         processing_class=images.teacher_processor or images.processor,
         collator=images.teacher_collator,
-        about={"model": name, "images": str(images.labelled.transform), **images.about_teacher},
+        about={
+            "model": name,
+            "images": str(images.labelled.transform),
+            **about_start(name, new),
+            **images.about_teacher,
+        },
     )
     return trainer.model
 

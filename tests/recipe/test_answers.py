@@ -101,8 +101,21 @@ def test_less_may_be_kept_and_has_a_folder_of_its_own(tmp_path: Path) -> None:
 def test_wrong_numbers_are_refused_before_anything_takes_long() -> None:
     with pytest.raises(ValueError, match=r"--cache_top_k must be >= 1, got 0\."):
         AnswerArguments(cache_top_k=0)
+    AnswerArguments(cache_top_k=2).check_classes(3)
+    AnswerArguments().check_classes(2)
+    with pytest.raises(ValueError, match=r"--cache_top_k 2 keeps every one of the 2 classes: leave it out"):
+        AnswerArguments(cache_top_k=2).check_classes(2)
     with pytest.raises(ValueError, match=r"off keeps no answers: leave --cache_dtype"):
         AnswerArguments("off", cache_dtype="float16")
+
+
+def test_a_report_says_how_answers_and_features_are_kept() -> None:
+    half = {"kept features": "float16"}
+    assert AnswerArguments(cache_top_k=2).settings() == {"kept classes": "the 2 likeliest"}
+    assert AnswerArguments(cache_top_k=2).settings(["a"]) == {"kept classes": "the 2 likeliest", **half}
+    assert AnswerArguments("mine").settings(["a"]) == half
+    assert AnswerArguments("off").settings(["a"]) == {}
+    assert AnswerArguments().shortened() == {}, "keys of trainings stay as they were"
 
 
 def test_features_are_kept_where_they_are_named(tmp_path: Path) -> None:

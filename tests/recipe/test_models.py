@@ -10,7 +10,7 @@ import tiny
 import torch
 from transformers import BertForSequenceClassification, BertModel, PreTrainedModel
 
-from hf_distill.recipe import check_names, new_classifier, new_student, split_layers
+from hf_distill.recipe import about_start, check_names, new_classifier, new_student, split_layers
 from hf_distill.recipe import models as module
 from hf_distill.recipe.models import check_model, has_trained_head, load_tokenizer, warn_of_unnamed_classes
 
@@ -122,12 +122,32 @@ def test_weights_in_half_precision_are_trained_in_float32(tmp_path: Path) -> Non
 
 
 def test_a_student_of_the_teachers_layers() -> None:
-    teacher = tiny.bert(labels=2, layers=3)
+    teacher = tiny.bert(labels=2, layers=3).to(torch.bfloat16)
     student = new_student("layers:0,2", teacher, CLASSES, seed=0)
     assert student.config.num_hidden_layers == 2
+    assert (student.dtype, teacher.dtype) == (torch.float32, torch.bfloat16), "the teacher stays as it is"
     for kept, layer in enumerate((0, 2)):
         ours, theirs = student.bert.encoder.layer[kept], teacher.bert.encoder.layer[layer]
-        assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
+        assert all(torch.equal(value, theirs.state_dict()[name].float()) for name, value in ours.state_dict().items())
+
+
+def test_a_training_is_also_about_what_lies_in_the_folder_that_it_starts_from(tmp_path: Path) -> None:
+    def found(folder: Path) -> list[str]:
+        names = (f"config:{folder}", f"config:{folder}:0", f"{folder}", f"{folder}:0")
+        return [about_start(name)["start"] for name in names]
+
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        tiny.bert().save_pretrained(folder)
+    before = found(first)
+    assert before == found(second), "wherever it lies"
+    assert before[0] == before[1] != before[2] == before[3], "of a new model the weights are drawn"
+    tiny.bert(seed=1).save_pretrained(first)
+    assert [one == old for one, old in zip(found(first), before, strict=True)] == [True, True, False, False]
+    tiny.bert(dropout=0.2).save_pretrained(first)
+    assert not set(found(first)) & set(before)
+    assert about_start(str(first), new=[str(first)]) == {}
+    assert [about_start(name) for name in ("layers:0", "org/model", "org/model:0", "vgg8")] == [{}] * 4
 
 
 def test_a_student_of_another_models_layers(pretrained: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,13 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback, default_data_collator
 
-from hf_distill import DistillationTrainer, LogitTerm, ModelTeacher, Objective
+from hf_distill import DistillationTrainer, DistillationTrainingArguments, LogitTerm, ModelTeacher, Objective
 from hf_distill.augmentation import Augmentation, ImageTransform
 from hf_distill.fingerprints import rows_fingerprint
 from hf_distill.image_views import Views
 from hf_distill.losses import HardTargetLoss
 from hf_distill.recipe import runs
-from hf_distill.recipe.runs import Run, changed, train_run, train_with_controls
+from hf_distill.recipe.runs import Run, changed, check_training, train_run, train_with_controls
 
 
 class Tokenizer:
@@ -80,6 +81,20 @@ def test_other_settings_or_data_are_trained_again(tmp_path: Path, trainings: lis
     train(tmp_path)
     train(tmp_path, **change)
     assert trainings == [10, 10]
+
+
+def test_what_is_shared_out_among_more_devices_is_trained_again(
+    tmp_path: Path, trainings: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """36 examples, 8 or 16 in a step, twice; on one device nothing is said, so that older settings stay the same."""
+    train(tmp_path)
+    assert "examples_at_once" not in json.loads((tmp_path / runs.FINISHED_FILE).read_text())
+    doubled = property(lambda args: 2 * args.per_device_train_batch_size)  # as with two GPUs in one process
+    monkeypatch.setattr(DistillationTrainingArguments, "train_batch_size", doubled)
+    train(tmp_path)
+    assert trainings == [10, 6]
+    monkeypatch.setattr(DistillationTrainingArguments, "world_size", 3)
+    assert runs.shared_out(tiny.arguments(tmp_path)) == {"examples_at_once": 48}
 
 
 @pytest.mark.parametrize(
@@ -171,11 +186,42 @@ def test_each_student_has_a_control_with_the_same_start_and_steps(tmp_path: Path
     assert folders == ["out", "_student-seed4", "_control-seed3", "_control-seed4"]
 
 
-def test_checkpoints_of_another_training_are_not_touched(tmp_path: Path) -> None:
-    (tmp_path / "checkpoint-500").mkdir()
-    with pytest.raises(ValueError, match="holds checkpoints of another training"):
-        Run(tmp_path, {"a": 1}).begin()
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-500"]
+@pytest.mark.parametrize("held", ["checkpoint-500", "config.json", "model.safetensors", "adapter_config.json"])
+def test_a_model_or_checkpoints_of_others_are_not_touched(tmp_path: Path, held: str) -> None:
+    (tmp_path / held).mkdir() if "-" in held else (tmp_path / held).write_text("{}")
+    for check in (Run(tmp_path, {"a": 1}).begin, lambda: check_training(tiny.arguments(tmp_path))):
+        with pytest.raises(ValueError, match=r"holds (checkpoints of another training|a model that is not ours)"):
+            check()
+    assert [path.name for path in tmp_path.iterdir()] == [held]
+    (tmp_path / runs.SETTINGS_FILE).write_text('{"a": 2}')
+    check_training(tiny.arguments(tmp_path))
+    assert Run(tmp_path, {"a": 1}).begin() is None
+
+
+def test_what_was_written_about_a_model_goes_with_it(tmp_path: Path) -> None:
+    Run(tmp_path, {"a": 1}).begin()
+    about = ("README.md", "report.json", "report.html", "models.png")
+    for name in (*about, "LICENSE", "notes.txt"):
+        (tmp_path / name).write_text("{}")
+    Run(tmp_path, {"a": 1}).begin()
+    assert all((tmp_path / name).is_file() for name in about)
+    Run(tmp_path, {"a": 2}).begin()
+    assert {path.name for path in tmp_path.iterdir()} == {runs.SETTINGS_FILE, "LICENSE", "notes.txt"}
+
+
+@pytest.mark.parametrize(
+    ("change", "cure"),
+    [
+        ({"seed": 7}, "--seeds"),
+        ({"resume_from_checkpoint": "checkpoint-3"}, "The same command, given again"),
+        ({"load_best_model_at_end": True, "eval_strategy": "epoch", "save_strategy": "epoch"}, "The last epoch counts"),
+        ({"teacher_dtype": "bfloat16"}, "--bf16"),
+    ],
+)
+def test_what_a_recipe_does_not_go_by_is_refused(tmp_path: Path, change: dict[str, Any], cure: str) -> None:
+    check_training(tiny.arguments(tmp_path))
+    with pytest.raises(ValueError, match=f"--{next(iter(change))} has no place in a recipe: leave it out.*{cure}"):
+        check_training(tiny.arguments(tmp_path, **change))
 
 
 def test_runs_that_differ_in_the_teachers_part_share_their_controls(tmp_path: Path, trainings: list[int]) -> None:

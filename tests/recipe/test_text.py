@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import tiny
@@ -12,11 +13,16 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from hf_distill.recipe import TextData, fine_tuned_teacher
+from hf_distill.recipe import TextData, fine_tuned_teacher, text
 
 WORDS = ["[PAD]", "[UNK]", *"abcdefgh"]
 ROWS = Dataset.from_dict({"text": ["a b", "c d"], "labels": [0, 1]})
 DATA = TextData(DatasetDict(train=ROWS, validation=ROWS), ("text",), ("negative", "positive"))
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    vocabulary = WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]")
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(vocabulary), pad_token="[PAD]", unk_token="[UNK]")
 
 
 @pytest.mark.parametrize(
@@ -31,10 +37,7 @@ def test_who_knows_the_classes(
     name, args = str(tmp_path / "teacher"), tiny.arguments(tmp_path / "tuned")
     saved = tiny.bert(labels=len(names), id2label=dict(enumerate(names)))
     saved.save_pretrained(name)
-    vocabulary = WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]")
-    PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(vocabulary), pad_token="[PAD]", unk_token="[UNK]"
-    ).save_pretrained(name)
+    tokenizer().save_pretrained(name)
     if warned is None:
         with pytest.raises(ValueError, match=r"cold.*not the same classes|2 labels .* the teacher 3"):
             fine_tuned_teacher(name, DATA, args, max_length=8)
@@ -43,3 +46,17 @@ def test_who_knows_the_classes(
         assert torch.equal(teacher.classifier.weight, saved.classifier.weight)
         assert ("is all that says that they are the same" in caplog.text) == warned
     assert not (tmp_path / "tuned").exists()
+
+
+def test_the_training_of_a_teacher_is_about_the_folder_that_it_starts_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = mock.MagicMock()
+    monkeypatch.setattr(text, "train_run", trained)
+    tokenizer().save_pretrained(tmp_path)
+    for layers in (1, 1, 2):
+        tiny.bert(layers=layers).config.save_pretrained(tmp_path)
+        fine_tuned_teacher(f"config:{tmp_path}", DATA, tiny.arguments(tmp_path / "tuned"), max_length=8)
+    first, again, other = (call.kwargs["about"] for call in trained.call_args_list)
+    assert first == again
+    assert {**first, "start": other["start"]} == other != first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from hf_distill import ImageTeacher, VGGConfig
 from hf_distill.augmentation import Augmentation
 from hf_distill.recipe import (
     ImageData,
+    about_start,
     channels_last_collator,
     check_image_model,
     live_image_teacher,
@@ -162,7 +164,9 @@ def test_a_teacher_of_another_size_is_trained_asked_and_measured_on_images_of_it
     trained = trained_image_teacher(name, data, prepared, args, NEW)
     assert trained.config.id2label == {0: "cat", 1: "dog"}
     assert AutoImageProcessor.from_pretrained(args.output_dir).size == {"height": 12, "width": 12}
-    assert "ImageInput(" in (tmp_path / "_teacher" / "_settings.json").read_text()
+    settings = json.loads((tmp_path / "_teacher" / "_settings.json").read_text())
+    assert "ImageInput(" in settings["teacher_images"]
+    assert settings["start"] == about_start(name)["start"]
     live = live_image_teacher(trained, name, prepared)
     assert isinstance(live, ImageTeacher)
     assert live.name == "vit"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
+import exported
 import pytest
 import recipe_calls
 import tiny
@@ -13,6 +16,10 @@ from datasets import Dataset
 from huggingface_hub import ModelCard
 from recipe_calls import last_line
 from transformers import pipeline
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
+
+import sst2
 
 call = partial(recipe_calls.call, "sst2.py")
 
@@ -55,6 +62,56 @@ def words(tmp_path: Path) -> list[str]:
     model = str(tmp_path / "model")
     return ["--dataset", str(tmp_path / "train.parquet"), "--teacher", model, "--student", model,
             "--output_dir", str(tmp_path / "out")]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], ["made", "its teacher", "its student", "its texts"]),
+        (["--teacher", "t", "--student", "layers:0", "--unlabelled", "u"], ["made", "t", "layers:0", "u"]),
+        (["--unlabelled", ""], ["made", "its teacher", "its student", None]),
+        (["--dataset", "d"], ["d", sst2.RecipeArguments.teacher, sst2.RecipeArguments.student, None]),
+    ],
+)
+def test_an_explicit_flag_wins_over_what_quick_makes(
+    flags: list[str], expected: list[str | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = {name: mock.MagicMock() for name in ("load_splits", "as_classification", "check_names", "load_tokenizer")}
+    for name, step in {**steps, "tokenizer_of_student": mock.MagicMock(), "with_unlabelled": mock.MagicMock()}.items():
+        monkeypatch.setattr(sst2, name, step)
+    made = sst2.sentiment_grammar.Made("made", "its texts", "its teacher", "its student")
+    monkeypatch.setattr(sst2.sentiment_grammar, "make", lambda folder: made)
+    monkeypatch.setattr(sst2, "fine_tuned_teacher", mock.MagicMock(side_effect=InterruptedError))
+    monkeypatch.setattr(sys, "argv", ["sst2.py", "--preset", "quick", "--output_dir", str(tmp_path), *flags])
+    with pytest.raises(InterruptedError):
+        sst2.main()
+    more = sst2.with_unlabelled.call_args
+    found = [steps["load_splits"].call_args.args[0], *steps["check_names"].call_args.args, more and more.args[1]]
+    assert found == expected
+    assert sst2.fine_tuned_teacher.call_args.args[1] is steps["as_classification"].return_value, "labelled data alone"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--unlabelled", "{folder}/tetxs.parquet"], "There is no file or folder .*tetxs.parquet"),
+        (["--student", "{folder}/model"], "No tokenizer was saved with the model .*model"),
+        (["--cache_top_k", "2"], "keeps every one of the 2 classes"),
+        (["--load_best_model_at_end"], "The last epoch counts"),
+        (["--output_dir", "{folder}/model"], "holds a model that is not ours"),
+    ],
+)
+def test_what_goes_wrong_goes_wrong_before_the_teacher_is_trained(
+    flags: list[str], message: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = tmp_path / "teacher"
+    tiny.bert(labels=2).save_pretrained(teacher)
+    exported.tokenizer().save_pretrained(teacher)
+    flags = ["--teacher", str(teacher), "--student", "layers:0", *(flag.format(folder=tmp_path) for flag in flags)]
+    monkeypatch.setattr(sst2, "fine_tuned_teacher", mock.MagicMock(side_effect=InterruptedError))
+    monkeypatch.setattr(sys, "argv", ["sst2.py", *words, *flags])
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        sst2.main()
 
 
 @pytest.mark.slow
