@@ -81,7 +81,7 @@ def test_all_take_turns_and_the_fastest_of_each_counts(
 
     def speed(model: Any, *_: Any, **__: Any) -> Speed:
         ms = next(times)
-        return Speed({"p50": ms, "p95": 2 * ms}, 1000.0 / ms, 1, "cpu")
+        return Speed({"p50": ms, "p95": 2 * ms}, 1000.0 / ms)
 
     monkeypatch.setattr(deployment, "measure_speed", speed)
     pytorch, onnx = deployment_rows(exported.model(), exports[:1], exported.texts(), exported.pad)
