@@ -13,9 +13,11 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import step_overhead
 import torch
@@ -50,21 +52,34 @@ def train(options: Options) -> None:
         trainer = step_overhead.make_trainer(job, job.student, folder)
         parts.watch_step(trainer)
         step_overhead.timed(trainer, job)
+    alone = exchange_ms(job.student.num_parameters()) if world > 1 else 0.0
     if int(os.environ.get("RANK", "0")) == 0:
-        print(json.dumps(parts.a_step()), flush=True)
+        print(json.dumps({"parts": parts.a_step(), "exchange": alone}), flush=True)
     if world > 1:
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 
 
-def measured(processes: int) -> dict[str, float]:
-    """Milliseconds a step of each part, in the first of so many processes."""
+def exchange_ms(count: int, repeats: int = 9) -> float:
+    """Milliseconds in which the processes add up so many float32 numbers, in pieces as large as those of DDP."""
+    pieces, times = torch.zeros(count).split(25 * 2**20 // 4), []
+    for _ in range(repeats):
+        torch.distributed.barrier()
+        started = time.perf_counter()
+        for piece in pieces:
+            torch.distributed.all_reduce(piece)
+        times.append(1e3 * (time.perf_counter() - started))
+    return median(times)
+
+
+def measured(processes: int) -> dict[str, Any]:
+    """Milliseconds a step of each part in the first of so many processes, and of the exchange with nothing else."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"] if processes == 2 else []
     command = [sys.executable, *launcher, *sys.argv, "--inside"]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": str(2 // processes)}
     printed = subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout
-    parts: dict[str, float] = json.loads(printed.splitlines()[-1])
-    return parts
+    found: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    return found
 
 
 def main() -> None:
@@ -74,11 +89,11 @@ def main() -> None:
         train(options)
         return
     print(describe_machine(pick_device(True), ["accelerate"]))
-    found: dict[int, list[dict[str, float]]] = {1: [], 2: []}
+    found: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
     for number in range(options.rounds):
         for processes in (1, 2) if number % 2 else (2, 1):
             found[processes].append(measured(processes))
-    times = {processes: [sum(parts.values()) for parts in rounds] for processes, rounds in found.items()}
+    times = {processes: [sum(one["parts"].values()) for one in rounds] for processes, rounds in found.items()}
     print()
     rows = [
         ["one process, two threads", f"{median(times[1]):.0f}", "1", ""],
@@ -86,11 +101,12 @@ def main() -> None:
     ]
     print_table([f"steps of {options.batch_size}", "ms a step", "ratio", "middle half of rounds"], rows)
     parts = {
-        str(processes): {name: median(one[name] for one in rounds) for name in rounds[0]}
+        str(processes): {name: median(one["parts"][name] for one in rounds) for name in rounds[0]["parts"]}
         for processes, rounds in found.items()
     }
     print()
     print_table(["", "ms, one process", "", "ms, two processes", ""], part_rows(parts))
+    print(f"\nto add up the gradients, with nothing else to do: {median(one['exchange'] for one in found[2]):.0f} ms")
     if options.output:
         Path(options.output).write_text(json.dumps(found, indent=2))
 

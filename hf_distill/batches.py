@@ -17,6 +17,9 @@ from hf_distill.example_ids import EXAMPLE_ID
 from hf_distill.labels import LABEL_COLUMNS
 from hf_distill.teachers import Teacher
 
+MODEL_INPUTS = frozenset({"input_ids", "inputs_embeds", "pixel_values"})
+"""What models read, also one whose ``forward`` names nothing, as a compiled model's."""
+
 TEACHER_INPUTS = "_teacher_inputs"
 """Key of a batch under which each teacher finds the inputs that it made for itself."""
 
@@ -49,7 +52,7 @@ class TeacherCollator:
         self.teachers = {name: teacher for name, teacher in teachers.items() if teacher.raw_columns}
         self.numbered = numbered
         known = student_columns.union(*(one.shared_columns for one in teachers.values()))
-        self.inputs = known.difference(LABEL_COLUMNS)
+        self.inputs = known.difference(LABEL_COLUMNS) | MODEL_INPUTS
         hidden = frozenset({EXAMPLE_ID} if numbered else ()).union(*(one.raw_columns for one in teachers.values()))
         self.hidden = hidden - known
         self.tokenizer = getattr(collator, "tokenizer", None)  # Trainer saves a collator's tokenizer

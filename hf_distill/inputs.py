@@ -163,6 +163,8 @@ def _labels(rows: Dataset, column: str, classes: Sequence[str]) -> list[int] | N
     if isinstance(feature, ClassLabel) and not (are_placeholders(feature.names) or are_placeholders(classes)):
         values = [None if value in UNLABELLED else feature.names[value] for value in values]
     index = {str(place): place for place in range(len(classes))} if not any(map(str.isdecimal, classes)) else {}
+    if len(classes) == 2 and isinstance(feature, datasets.Value) and feature.dtype == "bool":
+        index |= {"false": 0, "true": 1}
     for spelled in ([name.strip().lower() for name in classes], classes):
         index |= {name: place for place, name in enumerate(spelled)}
     labels = []

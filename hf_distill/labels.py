@@ -88,7 +88,7 @@ def has_labels(labels: Tensor | None) -> bool:
 
 
 def check_labels_are_numbers(rows: object) -> None:
-    """Raise where a row has no label, or a word for one; looks only at a ``datasets.Dataset``.
+    """Raise where a row has no label, or a word for one; looks only at a ``datasets.Dataset`` without a transform.
 
     Args:
         rows: The training set.
@@ -96,7 +96,7 @@ def check_labels_are_numbers(rows: object) -> None:
     Raises:
         ValueError: a label is missing or text.
     """
-    if not isinstance(rows, datasets.Dataset):
+    if not isinstance(rows, datasets.Dataset) or rows.format["type"] == "custom":
         return
     column = next((name for name in LABEL_COLUMNS if name in rows.column_names), None)
     if column is None:
@@ -119,7 +119,7 @@ def check_labels_are_numbers(rows: object) -> None:
 
 
 def check_class_labels(rows: object, classes: int) -> None:
-    """Raise where the labels of a training set cannot be class indices; looks only at a ``datasets.Dataset``.
+    """Raise where labels cannot be class indices; looks only at a ``datasets.Dataset`` without a transform.
 
     Args:
         rows: The training set.
@@ -128,7 +128,7 @@ def check_class_labels(rows: object, classes: int) -> None:
     Raises:
         ValueError: a label is outside the range, or all labels are the same.
     """
-    if not isinstance(rows, datasets.Dataset):
+    if not isinstance(rows, datasets.Dataset) or rows.format["type"] == "custom":
         return
     column = next((name for name in LABEL_COLUMNS if name in rows.column_names), None)
     if column is None or not len(rows):

@@ -223,16 +223,14 @@ class Objective:
                 parts[name] = weight * term.compute(step)
         return parts
 
-    def needs(self, names: Collection[str], progress: float, features: bool = True) -> set[str]:
-        """Which of the teachers in ``names`` have to be asked at this point of the training.
+    def needs(self, names: Collection[str], progress: float) -> set[str]:
+        """Which of the teachers in ``names`` have to be asked at this point of the training."""
+        return {name for term in self.terms.values() if term.weight(progress) != 0.0 for name in term.needs(names)}
 
-        Args:
-            names: All that there are.
-            progress: From 0 to 1.
-            features: Whether the terms that look inside the models will be computed.
-        """
-        terms = [term for term in self.terms.values() if features or not term.student_layers()]
-        return {name for term in terms if term.weight(progress) != 0.0 for name in term.needs(names)}
+    def compared(self, names: Collection[str]) -> set[str]:
+        """Which of the teachers in ``names`` some term compares the student with without a look inside the models."""
+        terms = [term for term in self.terms.values() if not term.student_layers()]
+        return {name for term in terms for name in term.needs(names)}
 
     def check_teachers(self, names: Collection[str]) -> None:
         """Raise when a term follows a teacher that is not there.

@@ -125,7 +125,8 @@ class DistillationTrainer(AdaptingTrainer):
             )
         correct_config(self.model.config, self.processing_class)
         rows = self.train_dataset
-        check_labels_are_numbers(stored_rows(rows))
+        if getattr(self.model.config, "problem_type", None) in (None, SINGLE_LABEL):
+            check_labels_are_numbers(stored_rows(rows))
         with isolated_randomness():
             examples = map(first_row, (rows, *data_sets(self.eval_dataset)))
             example = next((example for example in examples if example is not None), None)
@@ -187,7 +188,7 @@ class DistillationTrainer(AdaptingTrainer):
             wanted = self.distillation_objective.needs(self.teachers, self._progress())
         else:
             wanted = set() if has_labels(inputs.get("labels")) else self.able_to_answer(inputs)
-            wanted &= self.distillation_objective.needs(self.teachers, self._progress(), features=False)
+            wanted &= self.distillation_objective.compared(self.teachers)
         step, outputs = self.look(model, inputs, wanted, features=model.training)
         if model.training:
             check_gradient(step.student.features)

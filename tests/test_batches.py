@@ -37,9 +37,10 @@ def test_a_collator_may_make_the_inputs_from_what_a_teacher_reads_too() -> None:
     assert batch[TEACHER_INPUTS].keys() == {"own", "column"}
 
 
-def test_where_there_are_inputs_only_teachers_see_the_text() -> None:
+@pytest.mark.parametrize("student", [BERT, frozenset({"args", "kwargs"})])  # the second is a compiled one's
+def test_where_there_are_inputs_only_teachers_see_the_text(student: frozenset[str]) -> None:
     shown: list[dict[str, Any]] = []
-    collator = TeacherCollator(lambda rows: {"rows": shown.extend(rows)}, {"own": own()}, BERT)
+    collator = TeacherCollator(lambda rows: {"rows": shown.extend(rows)}, {"own": own()}, student)
     collator([{"input_ids": [5], **row} for row in ROWS])
     assert [row.keys() for row in shown] == [{"input_ids", "soft", "labels"}] * 2
 

@@ -75,6 +75,7 @@ def test_labels_are_found_by_name_number_or_class(tmp_path: Path) -> None:
         "classes": Dataset.from_dict({"text": ["a", "b", "c"], "label": [0, 1, -1]}, features=named),
         "strings": Dataset.from_dict({"text": ["a", "b", "c"], "label": ["good", "bad", None]}),
         "numbers": Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, -100]}),
+        "truths": Dataset.from_dict({"text": ["a", "b", "c"], "label": [True, False, None]}),
         "gaps": Dataset.from_dict({"text": ["a", "b", "c"], "label": [1.0, 0.0, None]}),
         "cases": Dataset.from_dict({"text": ["a", "b", "c"], "label": [0, 1, -1]}, features=shouted),
     }.items():

@@ -86,3 +86,5 @@ def test_labels_that_are_there_are_taken_wherever_the_others_are() -> None:
     check_labels_are_numbers(rows.select([0, 2, 3]))
     check_labels_are_numbers(rows.select([]))
     check_labels_are_numbers(rows.remove_columns("label"))
+    words = Dataset.from_dict({"label": ["a,b", "b"]})
+    check_labels_are_numbers(words.with_transform(lambda batch: {"label": [[1.0, 1.0], [0.0, 1.0]]}))

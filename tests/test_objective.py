@@ -95,7 +95,7 @@ def test_without_features_the_teachers_of_feature_terms_are_not_needed() -> None
         a=FeatureTerm(HintLoss(), Pair("x", "y"), teacher="a"), b=LogitTerm(SoftTargetLoss(), teacher="b")
     )
     assert objective.needs(["a", "b"], 0.5) == {"a", "b"}
-    assert objective.needs(["a", "b"], 0.5, features=False) == {"b"}
+    assert objective.compared(["a", "b"]) == {"b"}
 
 
 def test_a_loss_by_itself_is_no_term() -> None:

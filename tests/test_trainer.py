@@ -152,6 +152,17 @@ def test_unlabelled_evaluation_reports_the_loss_against_the_teacher(tmp_path: Pa
     assert "eval_loss" not in without.evaluate()
 
 
+def test_unlabelled_evaluation_goes_on_where_a_weight_has_fallen_to_zero(tmp_path: Path) -> None:
+    objective = Objective(ce=LabelTerm(), kd=LogitTerm(SoftTargetLoss(2.0), weight=linear(1.0, 0.0)))
+    args = tiny.arguments(tmp_path, max_steps=1)
+    rows, teacher = tiny.dataset(rows=8), tiny.bert(seed=1)
+    trainer = DistillationTrainer(tiny.bert(), args, train_dataset=rows, teacher_model=teacher, objective=objective)
+    unlabelled = rows.remove_columns("labels")
+    assert trainer.evaluate(unlabelled)["eval_loss"] > 0
+    trainer.train()
+    assert trainer.evaluate(unlabelled)["eval_loss"] == 0
+
+
 def test_several_evaluation_sets_before_and_after_training(tmp_path: Path) -> None:
     sets = {
         "seen": tiny.dataset(seed=0),

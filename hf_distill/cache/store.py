@@ -80,6 +80,7 @@ class AnswerStore:
         self.identity = self._read()
         if identity is not None:
             self._compare(identity)
+            self._note(identity)
         self._digest = _digest(self.identity)
         self._shards: dict[str, Shard] = {}
         self.refresh()
@@ -150,12 +151,8 @@ class AnswerStore:
             raise ValueError(
                 f"{self.folder} holds something else, {strangers[0]} for one, and no cache. Choose a new folder."
             )
-        unfinished = self.folder / f"{IDENTITY_FILE}.{uuid.uuid4().hex}{PART}"
+        unfinished = self._unfinished(identity)
         try:
-            with unfinished.open("w", encoding="utf-8") as file:
-                file.write(json.dumps(identity, indent=2, sort_keys=True) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
             os.link(unfinished, self.folder / IDENTITY_FILE)  # unlike a rename, it never replaces another one
         except FileExistsError:
             pass
@@ -164,6 +161,22 @@ class AnswerStore:
                 unfinished.replace(self.folder / IDENTITY_FILE)
         finally:
             unfinished.unlink(missing_ok=True)
+
+    def _unfinished(self, identity: Mapping[str, Any]) -> Path:
+        """A file with this content, whole and on the disk, under a name that nobody reads."""
+        path = self.folder / f"{IDENTITY_FILE}.{uuid.uuid4().hex}{PART}"
+        with path.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(identity, indent=2, sort_keys=True) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        return path
+
+    def _note(self, identity: Mapping[str, Any]) -> None:
+        """Keep what the newest caller knows of the teacher, for those who open the folder without one."""
+        noted = {name: json.loads(json.dumps(identity[name])) for name in NOTES if name in identity}
+        if noted != {name: self.identity[name] for name in NOTES if name in self.identity}:
+            self.identity |= noted
+            self._unfinished(self.identity).replace(self.folder / IDENTITY_FILE)
 
     def _read(self) -> dict[str, Any]:
         path = self.folder / IDENTITY_FILE

@@ -35,9 +35,8 @@ class AnswerArguments:
     teacher_cache: str = field(
         default=AUTO,
         metadata={
-            "help": "Folder where the teacher's answers are kept, so that it is asked once about each text, or about "
-            "each of a fixed number of --views of an image; auto for SHARED_DIR/_teacher_cache, off to ask it in every "
-            "step."
+            "help": "Folder where the teacher's answers are kept, so that it is asked once about each text or "
+            "view of an image; auto for SHARED_DIR/_teacher_cache, off to ask it in every step."
         },
     )
     cache_dtype: str = field(

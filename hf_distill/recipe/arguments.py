@@ -16,6 +16,16 @@ EXCLUDED_BY = {"bf16": "fp16", "fp16": "bf16"}
 """Flags that cannot both be true: the one that a preset sets gives way to the one on the command line."""
 
 
+NOT_HEEDED = {
+    "seed": "Give one or more with --seeds; each has a student and a control.",
+    "resume_from_checkpoint": "The same command, given again, goes on from the last checkpoint by itself.",
+    "load_best_model_at_end": "The last epoch counts, for teacher, student and control alike, so that none is chosen "
+    "by the data that it is judged by.",
+    "teacher_dtype": "The teacher stays in the precision that it was saved in; --bf16 lets it compute in bfloat16.",
+}
+"""Arguments of the trainer that a recipe does not go by, and what to do instead. ``--help`` leaves them out."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Preset:
     """Defaults that go together.
@@ -115,7 +125,7 @@ class _RecipeParser(HfArgumentParser):
         own = [one for one in self.dataclass_types if not issubclass(one, TrainingArguments)]
         recipe = {field.name for one in own for field in dataclasses.fields(one)} | {"preset", "help"}
         for action in self._actions:
-            if not action.option_strings[0].startswith("--no_"):
+            if not action.option_strings[0].startswith("--no_") and action.dest not in NOT_HEEDED:
                 name = action.dest
                 title = "training" if name in inherited else "this recipe" if name in recipe else "distillation"
                 chosen[title].append(action)

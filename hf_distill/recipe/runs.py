@@ -19,6 +19,7 @@ from hf_distill.fingerprints import rows_fingerprint
 from hf_distill.image_views import Views
 from hf_distill.metrics import classification_metrics
 from hf_distill.objective import Objective
+from hf_distill.recipe.arguments import NOT_HEEDED
 from hf_distill.recipe.effort import train_measured
 from hf_distill.recipe.models import WEIGHTS
 from hf_distill.report import FILE_NAME
@@ -33,15 +34,6 @@ logger = logging.getLogger(__name__)
 SETTINGS_FILE, FINISHED_FILE = "_settings.json", "_finished.json"
 REPORT_FILES = ("README.md", FILE_NAME, "report.html", *PLOTS)
 """What is written about a model that was trained; ONNX files are the trainer's to delete."""
-
-NOT_HEEDED = {
-    "seed": "Give one or more with --seeds; each has a student and a control.",
-    "resume_from_checkpoint": "The same command, given again, goes on from the last checkpoint by itself.",
-    "load_best_model_at_end": "The last epoch counts, for teacher, student and control alike, so that none is chosen "
-    "by the data that it is judged by.",
-    "teacher_dtype": "The teacher stays in the precision that it was saved in; --bf16 lets it compute in bfloat16.",
-}
-"""Arguments of the trainer that a recipe does not go by, and what to do instead."""
 
 
 def check_training(args: DistillationTrainingArguments) -> None:

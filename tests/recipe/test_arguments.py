@@ -110,5 +110,6 @@ def test_the_help_reads_from_the_recipe_down_to_the_training_arguments(
     places = [said.index(text) for text in wanted]
     assert places == sorted(places)
     assert "--num-train-epochs" not in said, "one spelling is enough"
+    assert "--load_best_model_at_end" not in said, "a recipe refuses it"
     assert "(default: 4.0)" in said, "the defaults are those of the chosen preset"
     assert max(map(len, said.splitlines())) <= 100

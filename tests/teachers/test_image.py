@@ -135,6 +135,7 @@ def test_kept_answers_to_images_of_another_kind_are_found_at_construction_too(tm
             learn(tmp_path, pupil, teacher, train_dataset=shown)
     vouched = ModelTeacher(folder, processing_class=STUDENTS)
     learn(tmp_path, pupil, cache_teacher(shown, vouched, tmp_path / "answers"), train_dataset=shown)
+    learn(tmp_path, pupil, CachedTeacher(tmp_path / "answers"), train_dataset=shown)
     others = ViTImageProcessorPil(**{**STUDENTS.to_dict(), "image_mean": [0.5, 0.5, 0.5]})
     converted = cache_teacher(shown, ImageTeacher(folder, student=others), tmp_path / "converted")
     with pytest.raises(ValueError, match=r"images of any size with mean \(0.5, 0.5"):
