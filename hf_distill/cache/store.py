@@ -172,9 +172,9 @@ class AnswerStore:
         return path
 
     def _note(self, identity: Mapping[str, Any]) -> None:
-        """Keep what the newest caller knows of the teacher, for those who open the folder without one."""
-        noted = {name: json.loads(json.dumps(identity[name])) for name in NOTES if name in identity}
-        if noted != {name: self.identity[name] for name in NOTES if name in self.identity}:
+        """Keep what the newest caller knows of the teacher's inputs, for those who open the folder without it."""
+        noted = {name: json.loads(json.dumps(identity[name])) for name in NOTES if name != "name" and name in identity}
+        if any(name not in self.identity or self.identity[name] != value for name, value in noted.items()):
             self.identity |= noted
             self._unfinished(self.identity).replace(self.folder / IDENTITY_FILE)
 
