@@ -11,6 +11,7 @@ from statistics import median, quantiles
 
 import torch
 from torch import Tensor, nn
+from transformers.utils import logging
 
 from hf_distill.environment import machine, version_of
 
@@ -58,6 +59,14 @@ def predict(model: nn.Module, batches: Iterable[Batch], device: torch.device) ->
 def without_labels(batch: Batch) -> dict[str, Tensor]:
     """What the models read; they are never asked for a loss of their own here."""
     return {name: tensor for name, tensor in batch.items() if name != "labels"}
+
+
+def begin(threads: int | None, use_cpu: bool) -> torch.device:
+    """Take the threads that were chosen, keep the library's warnings out of the tables, and pick the device."""
+    if threads:
+        torch.set_num_threads(threads)
+    logging.set_verbosity_error()
+    return pick_device(use_cpu)
 
 
 def describe_machine(device: torch.device, packages: Sequence[str]) -> str:

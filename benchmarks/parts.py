@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from common import clock
+from step_overhead import WARM_UP_STEPS
 from transformers import TrainerCallback
 
 from hf_distill import DistillationTrainer
@@ -17,7 +18,6 @@ from hf_distill import DistillationTrainer
 REST = "the rest: callbacks, log, schedule, progress bar"
 EXCHANGE = "buffers and counts of the other process"
 AFTERWARDS = "after the epoch"
-WARM_UP_STEPS = 3
 
 
 class Parts(TrainerCallback):

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from common import (
     autocast,
+    begin,
     clock,
     describe_machine,
     pick_device,
@@ -57,7 +58,6 @@ from transformers import (
     default_data_collator,
     get_linear_schedule_with_warmup,
 )
-from transformers.utils import logging
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments, VGGConfig, VGGForImageClassification
 from hf_distill.augmentation import Augmentation, ImageTransform
@@ -363,10 +363,7 @@ def memory_rows(memory: Mapping[str, list[dict[str, float]]]) -> Iterator[list[s
 def main() -> None:
     """Measure and print; with ``--alone``, run one contestant for its memory."""
     (options,) = HfArgumentParser(Options, description=__doc__).parse_args_into_dataclasses()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    logging.set_verbosity_error()
-    device = pick_device(options.use_cpu)
+    device = begin(options.threads, options.use_cpu)
     if options.alone:
         imported = peak_mb(device)
         job = make_job(options, options.precisions == ["bf16"], with_teacher="no teacher" not in options.alone)

@@ -14,12 +14,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-from common import describe_machine, pick_device, print_table
+from common import begin, describe_machine, print_table
 from parts import Parts, part_rows
-from teacher_cache import Job, Options, make_job, silence
+from teacher_cache import Job, JobOptions, make_job, silence
 from transformers import HfArgumentParser
-from transformers.utils import logging
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
 
@@ -39,11 +37,8 @@ def measure(job: Job, teacher: Any) -> dict[str, float]:
 
 def main() -> None:
     """Measure and print."""
-    (options,) = HfArgumentParser(Options, description=__doc__).parse_args_into_dataclasses()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    logging.set_verbosity_error()
-    device = pick_device(options.use_cpu)
+    (options,) = HfArgumentParser(JobOptions, description=__doc__).parse_args_into_dataclasses()
+    device = begin(options.threads, options.use_cpu)
     print(describe_machine(device, ["accelerate"]))
     job = make_job(options, device)
     with tempfile.TemporaryDirectory() as kept:

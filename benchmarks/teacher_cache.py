@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import autocast, clock, describe_machine, pick_device, print_table, ratio_cells, to_device, without_dropout
+from common import autocast, begin, clock, describe_machine, print_table, ratio_cells, to_device, without_dropout
 from datasets import Dataset
 from step_overhead import load_or_make, new_vgg, peak_mb, random_images
 from torch import Tensor, nn
@@ -40,7 +40,6 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
-from transformers.utils import logging
 
 from hf_distill import CachedTeacher, DistillationTrainer, DistillationTrainingArguments, VGGConfig, cache_teacher
 from hf_distill.image_views import Views
@@ -48,23 +47,29 @@ from hf_distill.recipe import channels_last_collator
 
 
 @dataclass
-class Options:
+class JobOptions:
+    """What examples and models there are, and where they are."""
+
+    examples: int = field(default=6400, metadata={"help": "Examples an epoch, for epoch and build."})
+    batch_size: int = field(default=64, metadata={"help": "Examples a batch."})
+    longest: int = field(default=40, metadata={"help": "Examples have from 4 to so many tokens."})
+    bf16: bool = field(default=False, metadata={"help": "bfloat16 autocast for teacher and student."})
+    images: bool = field(default=False, metadata={"help": "Images and VGGs instead, for epoch and build."})
+    threads: int | None = field(default=None, metadata={"help": "CPU threads; PyTorch's default if left out."})
+    use_cpu: bool = field(default=False, metadata={"help": "Stay on the CPU where there is a GPU."})
+
+
+@dataclass
+class Options(JobOptions):
     """What can be chosen on the command line."""
 
     parts: list[str] = field(
         default_factory=lambda: ["epoch", "build", "growth", "reads"], metadata={"help": "What to measure."}
     )
-    examples: int = field(default=6400, metadata={"help": "Examples an epoch, for epoch and build."})
-    batch_size: int = field(default=64, metadata={"help": "Examples a batch."})
-    longest: int = field(default=40, metadata={"help": "Examples have from 4 to so many tokens."})
     rounds: int = field(default=7, metadata={"help": "Timed rounds of epoch and build; each gives one ratio."})
-    bf16: bool = field(default=False, metadata={"help": "bfloat16 autocast for teacher and student."})
-    images: bool = field(default=False, metadata={"help": "Images and VGGs instead, for epoch and build."})
     growth: list[int] = field(
         default_factory=lambda: [10_000, 100_000, 1_000_000], metadata={"help": "Numbers of examples for growth."}
     )
-    threads: int | None = field(default=None, metadata={"help": "CPU threads; PyTorch's default if left out."})
-    use_cpu: bool = field(default=False, metadata={"help": "Stay on the CPU where there is a GPU."})
     output: str | None = field(default=None, metadata={"help": "JSON file for all single measurements."})
     alone: int | None = field(default=None, metadata={"help": "Make one cache and print its cost; used inside."})
 
@@ -95,7 +100,7 @@ def pad(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
 class Job:
     """The same examples and models for all."""
 
-    options: Options
+    options: JobOptions
     examples: Dataset | Views
     teacher: PreTrainedModel
     student: PreTrainedModel
@@ -120,7 +125,7 @@ class Job:
         )  # fmt: skip
 
 
-def make_job(options: Options, device: torch.device) -> Job:
+def make_job(options: JobOptions, device: torch.device) -> Job:
     """Random examples and random models; one view of each image."""
     torch.manual_seed(0)
     if options.images:
@@ -141,7 +146,7 @@ def silence() -> Iterator[None]:
 # ---- An epoch with a warm cache ----
 
 
-def measure_epoch(job: Job) -> dict[str, list[float]]:
+def measure_epoch(job: Job, rounds: int) -> dict[str, list[float]]:
     """Seconds of ``train()``, which for this library includes looking up every example before the first step."""
     times: dict[str, list[float]] = {"Trainer, no teacher": [], "DistillationTrainer, warm cache": []}
 
@@ -157,7 +162,7 @@ def measure_epoch(job: Job) -> dict[str, list[float]]:
             return DistillationTrainer(student, args, job.collator, job.examples, teacher_model=CachedTeacher(kept))
 
         makers: list[Callable[[nn.Module, str], Trainer]] = [plain, cached]
-        for number in range(job.options.rounds + 1):
+        for number in range(rounds + 1):
             for which in (0, 1) if number % 2 else (1, 0):
                 student = copy.deepcopy(job.student)
                 started = clock(job.device)
@@ -171,7 +176,7 @@ def measure_epoch(job: Job) -> dict[str, list[float]]:
 # ---- Making the cache ----
 
 
-def measure_build(job: Job) -> dict[str, list[float]]:
+def measure_build(job: Job, rounds: int) -> dict[str, list[float]]:
     """Seconds for all examples: the teacher's forward passes alone, over batches that lie ready; and the cache."""
     times: dict[str, list[float]] = {"teacher alone": [], "cache": []}
     rows = [{name: value for name, value in row.items() if name != "labels"} for row in job.examples]
@@ -179,7 +184,7 @@ def measure_build(job: Job) -> dict[str, list[float]]:
         rows.sort(key=lambda row: -len(row["input_ids"]))
     batches = list(DataLoader(rows, job.options.batch_size, collate_fn=job.collator))
     teacher = job.teacher.to(job.device).eval()
-    for number in range(job.options.rounds + 1):
+    for number in range(rounds + 1):
         started = clock(job.device)
         with torch.inference_mode(), autocast(job.device, job.options.bf16):
             for batch in batches:
@@ -290,20 +295,17 @@ def ratio_rows(times: dict[str, list[float]], examples: int) -> Iterator[list[st
 def main() -> None:
     """Measure and print."""
     (options,) = HfArgumentParser(Options, description=__doc__).parse_args_into_dataclasses()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    logging.set_verbosity_error()
+    device = begin(options.threads, options.use_cpu)
     if options.alone:
         make_one(options.alone)
         return
-    device = pick_device(options.use_cpu)
     single: dict[str, Any] = {}
     print(describe_machine(device, ["datasets", "pyarrow"]))
     if {"epoch", "build"} & set(options.parts):
         job = make_job(options, device)
     for part, measure in (("epoch", measure_epoch), ("build", measure_build)):
         if part in options.parts:
-            single[part] = measure(job)
+            single[part] = measure(job, options.rounds)
             print(f"\n## {part}: {'bf16' if options.bf16 else 'float32'}, {options.examples} examples\n")
             print_table(["", "examples/s", "time, ratio", "middle half"], ratio_rows(single[part], options.examples))
     if "build" in options.parts:

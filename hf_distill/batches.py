@@ -90,9 +90,10 @@ def mark_repeated(batch: Mapping[str, Any], accelerator: Accelerator, examples: 
         examples: Size of the whole data set; ``None`` where it has none, or where an incomplete round is dropped. It
             does not matter to batches that are dispatched.
     """
-    state, size = accelerator.gradient_state, find_batch_size(batch)
+    state = accelerator.gradient_state
     if accelerator.num_processes == 1 or not state.end_of_dataloader:
         return dict(batch)
+    size = find_batch_size(batch)
     whole = size * accelerator.num_processes
     if isinstance(state.active_dataloader, DataLoaderDispatcher):
         real = state.remainder  # which only this kind of data loader counts itself

@@ -192,9 +192,9 @@ class Objective:
     def __init__(self, **terms: Term) -> None:
         if not terms:
             raise ValueError("An objective needs at least one term.")
-        if wrong := {name: term for name, term in terms.items() if not isinstance(term, Term)}:
-            name, value = next(iter(wrong.items()))
-            raise TypeError(f"{name}={value!r} is no term: wrap a loss, {name}=LogitTerm({value!r}, weight=1.0).")
+        for name, term in terms.items():
+            if not isinstance(term, Term):
+                raise TypeError(f"{name}={term!r} is no term: wrap a loss, {name}=LogitTerm({term!r}, weight=1.0).")
         if taken := self.RESERVED.intersection(terms):
             raise ValueError(f"{sorted(taken)} would overwrite the Trainer's own log entries: choose other term names.")
         if logged := {f"{name}_{setting}" for name in terms for setting in self.SETTINGS}.intersection(terms):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+
+from hf_distill.environment import version_of
 
 PACKAGE = "torchvision"
 
@@ -25,15 +26,8 @@ def check_torchvision() -> None:
         importlib.import_module(PACKAGE)
     except Exception as error:  # of any kind: RuntimeError, OSError and ImportError have been seen
         raise ImportError(
-            f"{PACKAGE} {_version(PACKAGE)} is installed but cannot be imported beside torch {_version('torch')} "
+            f"{PACKAGE} {version_of(PACKAGE)} is installed but cannot be imported beside torch {version_of('torch')} "
             f"({type(error).__name__}: {error}), and without it transformers loads no model. Install the pair that "
             f"belongs together, from one place; or `pip uninstall {PACKAGE} timm`: nothing here needs them but models "
             "of timm."
         ) from error
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "of an unknown version"

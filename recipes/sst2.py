@@ -223,7 +223,7 @@ def main() -> None:
         seed=seeds[0],
         **without_teacher(),
     )
-    teacher, _ = fine_tuned_teacher(recipe.teacher, data, tuning, recipe.max_length)
+    teacher = fine_tuned_teacher(recipe.teacher, data, teacher_tokenizer, tuning, recipe.max_length)
     about = {"student": recipe.student, "teacher": weights_fingerprint(teacher), **about_start(recipe.student)}
     same_tokens = tokenizer is teacher_tokenizer
     theirs = tokenize_data(more, teacher_tokenizer, recipe.max_length)

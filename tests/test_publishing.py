@@ -215,7 +215,7 @@ def test_a_recipe_pushes_where_its_flag_says_so_and_asks_the_hub_before_it_train
     module = importlib.import_module(recipe)
     for step in STEPS[recipe]:
         monkeypatch.setattr(module, step, mock.MagicMock())
-    monkeypatch.setattr(module, "fine_tuned_teacher", lambda *_: (None, None), raising=False)
+    monkeypatch.setattr(module, "fine_tuned_teacher", lambda *_: None, raising=False)
     trained, reported = mock.MagicMock(return_value=([], [])), mock.MagicMock(return_value=None)
     monkeypatch.setattr(module, "train_with_controls", trained)
     monkeypatch.setattr(module, "report_results", reported)

@@ -77,26 +77,30 @@ def tokenizer_of_student(student: str, teacher_tokenizer: PreTrainedTokenizerBas
 
 
 def fine_tuned_teacher(
-    name: str, data: TextData, args: DistillationTrainingArguments, max_length: int
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A teacher with a head for the task, and its tokenizer. One without is fine-tuned first, in ``args.output_dir``.
+    name: str,
+    data: TextData,
+    tokenizer: PreTrainedTokenizerBase,
+    args: DistillationTrainingArguments,
+    max_length: int,
+) -> PreTrainedModel:
+    """A teacher with a head for the task. One without is fine-tuned first, in ``args.output_dir``.
 
     Args:
         name: A name on the Hub or a folder.
         data: The task.
+        tokenizer: The teacher's own.
         args: For the fine-tuning.
         max_length: Longest text in tokens.
 
     Raises:
         ValueError: its head is for other classes.
     """
-    tokenizer = load_tokenizer(name)
     if has_trained_head(name):
         logger.info("The teacher %s is fine-tuned already.", name)
         teacher = load_classifier(name)
         class_order(data.classes, label_names(teacher.config) or teacher.config.num_labels)
         warn_of_unnamed_classes(name, teacher.config, data.classes)
-        return teacher, tokenizer
+        return teacher
     logger.info("The teacher %s has no trained head for this task: it is fine-tuned first.", name)
     tokens = tokenize_data(data, tokenizer, max_length)
     trainer = train_run(
@@ -109,7 +113,7 @@ def fine_tuned_teacher(
         collator=tokens.collator,
         about={"model": name, **about_start(name)},
     )
-    return trainer.model, tokenizer
+    return trainer.model
 
 
 def live_teacher(

@@ -40,9 +40,9 @@ def test_who_knows_the_classes(
     tokenizer().save_pretrained(name)
     if warned is None:
         with pytest.raises(ValueError, match=r"cold.*not the same classes|2 labels .* the teacher 3"):
-            fine_tuned_teacher(name, DATA, args, max_length=8)
+            fine_tuned_teacher(name, DATA, tokenizer(), args, max_length=8)
     else:
-        teacher, _ = fine_tuned_teacher(name, DATA, args, max_length=8)
+        teacher = fine_tuned_teacher(name, DATA, tokenizer(), args, max_length=8)
         assert torch.equal(teacher.classifier.weight, saved.classifier.weight)
         assert ("is all that says that they are the same" in caplog.text) == warned
     assert not (tmp_path / "tuned").exists()
@@ -56,7 +56,7 @@ def test_the_training_of_a_teacher_is_about_the_folder_that_it_starts_from(
     tokenizer().save_pretrained(tmp_path)
     for layers in (1, 1, 2):
         tiny.bert(layers=layers).config.save_pretrained(tmp_path)
-        fine_tuned_teacher(f"config:{tmp_path}", DATA, tiny.arguments(tmp_path / "tuned"), max_length=8)
+        fine_tuned_teacher(f"config:{tmp_path}", DATA, tokenizer(), tiny.arguments(tmp_path / "tuned"), max_length=8)
     first, again, other = (call.kwargs["about"] for call in trained.call_args_list)
     assert first == again
     assert {**first, "start": other["start"]} == other != first
