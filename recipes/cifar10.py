@@ -244,7 +244,7 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
         raise ValueError("Say which images: --dataset PATH, of a folder with a folder of images for each class.")
     output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
     check_export(recipe.export)
-    check_training(args)
+    check_training(args, {recipe.teacher, recipe.student} - NEW_MODELS.keys())
     check_push(args)
     shared = Path(recipe.shared_dir or output)
     args, objective = with_method(args, recipe.method)

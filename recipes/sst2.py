@@ -187,7 +187,7 @@ def main() -> None:
     recipe, kept, about_card, args = parse(types, PRESETS, description=__doc__)
     output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
     check_export(recipe.export)
-    check_training(args)
+    check_training(args, (recipe.teacher, recipe.student))
     check_push(args)
     shared = Path(recipe.shared_dir or output)
     args, objective = with_target(args, recipe.target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import glob
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -133,8 +134,9 @@ def _read(files: list[Path], split: str) -> Dataset:
         options = {"keep_default_na": False, "na_values": [""], "sep": "\t" if ending == ".tsv" else ","}
     if empty := [file for file in files if file.stat().st_size == 0]:
         raise ValueError(f"{empty[0]} is empty (0 bytes).")
+    names = [glob.escape(str(file)) for file in files]  # they are taken for patterns
     try:
-        loaded = datasets.load_dataset(READERS[ending], data_files={split: [str(file) for file in files]}, **options)
+        loaded = datasets.load_dataset(READERS[ending], data_files={split: names}, **options)
         part: Dataset = loaded[split]
     except PermissionError:
         raise

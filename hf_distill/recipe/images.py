@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import logging
 import struct
@@ -91,7 +92,7 @@ def load_images(name: str, validation: bool = True) -> DatasetDict:
     path = Path(name).expanduser()
     if not (name.strip() and path.is_dir()) or _files(path, set(READERS)) or not _files(path, IMAGE_FILES):
         return load_splits(name, validation)
-    loaded = datasets.load_dataset("imagefolder", data_dir=str(path))
+    loaded = datasets.load_dataset("imagefolder", data_dir=glob.escape(str(path)))  # it is taken for a pattern
     return with_validation(name, dict(loaded), validation)
 
 

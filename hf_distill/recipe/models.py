@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -188,19 +189,23 @@ def split_layers(name: str) -> tuple[str, list[int]]:
 
 
 def about_start(name: str, new: Collection[str] = ()) -> dict[str, str]:
-    """A hash of what a training starts from, beside the model's name, where that is a folder that may have changed.
+    """What a training starts from, beside the model's name, which may come to mean another model.
 
     Args:
         name: As for :func:`new_student`.
         new: Names that stand for new models, whatever folders there are.
 
     Returns:
-        Nothing for names of new models, for names on the Hub and for the layers of the teacher.
+        A hash of a folder's files, or the commit on the Hub; nothing for names of new models and for the layers of the
+        teacher.
     """
     source, _ = split_layers(name)
-    folder = Path(source.removeprefix(NEW))
-    if source in (*new, "layers") or not folder.is_dir():
+    if source in (*new, "layers"):
         return {}
+    folder = Path(source.removeprefix(NEW))
+    if not folder.is_dir():
+        found = try_to_load_from_cache(source.removeprefix(NEW), "config.json")
+        return {"start": Path(found).parent.name} if isinstance(found, str) else {}
     weights = () if source.startswith(NEW) else ("*.safetensors", "pytorch_model*.bin")
     digest = hashlib.sha256()
     for file in sorted(file for pattern in ("config.json", *weights) for file in folder.glob(pattern)):

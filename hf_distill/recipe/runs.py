@@ -7,7 +7,7 @@ import functools
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,7 +21,7 @@ from hf_distill.metrics import classification_metrics
 from hf_distill.objective import Objective
 from hf_distill.recipe.arguments import NOT_HEEDED
 from hf_distill.recipe.effort import train_measured
-from hf_distill.recipe.models import WEIGHTS
+from hf_distill.recipe.models import NEW, WEIGHTS, split_layers
 from hf_distill.report import FILE_NAME
 from hf_distill.report_page import PLOTS
 from hf_distill.teachers import Teacher
@@ -36,16 +36,25 @@ REPORT_FILES = ("README.md", FILE_NAME, "report.html", *PLOTS)
 """What is written about a model that was trained; ONNX files are the trainer's to delete."""
 
 
-def check_training(args: DistillationTrainingArguments) -> None:
+def check_training(args: DistillationTrainingArguments, models: Iterable[str] = ()) -> None:
     """Raise, before anything takes long, where a recipe would not go by an argument, or would overwrite a model.
 
+    Args:
+        args: What a recipe was told.
+        models: Teacher and student, as named.
+
     Raises:
-        ValueError: an argument of ``NOT_HEEDED`` is not at its default, or the folder holds a model that is not ours.
+        ValueError: an argument of ``NOT_HEEDED`` is not at its default, or the folder holds one of the models, or any
+            that is not ours.
     """
     for name, cure in NOT_HEEDED.items():
         if getattr(args, name) != DistillationTrainingArguments.__dataclass_fields__[name].default:
             raise ValueError(f"--{name} has no place in a recipe: leave it out. {cure}")
-    check_folder(Path(args.output_dir))
+    output = Path(args.output_dir)
+    for name in models:
+        if Path(split_layers(name)[0].removeprefix(NEW)).resolve() == output.resolve():
+            raise ValueError(f"The new student would take the place of {name}. Choose another --output_dir.")
+    check_folder(output)
 
 
 def check_folder(folder: Path) -> None:

@@ -51,6 +51,17 @@ def test_a_folder_of_any_format(tmp_path: Path, ending: str) -> None:
     assert splits["train"][5] == {"text": "text 5", "label": 1}
 
 
+def test_names_are_no_patterns(tmp_path: Path) -> None:
+    for name, count in {
+        "[1]*/train-[a-z]?.csv": 6,
+        "[1]*/train-bc.csv": 7,
+        "[1]*/test.csv": 2,
+        "1/train.csv": 9,
+    }.items():
+        write(rows(count), tmp_path / f"reviews {name}")
+    assert sizes(load_splits(str(tmp_path / "reviews [1]*"), validation=False)) == {"train": 13, "test": 2}
+
+
 def test_formats_may_differ_between_splits_and_other_files_are_left_alone(tmp_path: Path) -> None:
     write(rows(6), tmp_path / "train.parquet")
     write(rows(4), tmp_path / "dev.csv")

@@ -150,6 +150,20 @@ def test_a_training_is_also_about_what_lies_in_the_folder_that_it_starts_from(tm
     assert [about_start(name) for name in ("layers:0", "org/model", "org/model:0", "vgg8")] == [{}] * 4
 
 
+def test_a_training_is_also_about_the_commit_on_the_hub_that_it_starts_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.file_download.constants.HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--org--model"
+    (repository / "refs").mkdir(parents=True)
+    for commit in ("a" * 40, "b" * 40):
+        (repository / "snapshots" / commit).mkdir(parents=True)
+        (repository / "snapshots" / commit / "config.json").write_text("{}")
+        (repository / "refs" / "main").write_text(commit)
+        for name in ("org/model", "org/model:0", "config:org/model"):
+            assert about_start(name) == {"start": commit}
+
+
 def test_a_student_of_another_models_layers(pretrained: str) -> None:
     student = new_student(f"{pretrained}:1", tiny.bert(labels=2), CLASSES, seed=0)
     body = BertModel.from_pretrained(pretrained)

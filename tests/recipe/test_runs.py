@@ -198,6 +198,15 @@ def test_a_model_or_checkpoints_of_others_are_not_touched(tmp_path: Path, held: 
     assert Run(tmp_path, {"a": 1}).begin() is None
 
 
+@pytest.mark.parametrize("name", ["{}", "{}/../out", "{}:0,1", "config:{}"])
+def test_a_student_is_not_put_in_the_place_of_what_it_comes_from(tmp_path: Path, name: str) -> None:
+    (folder := tmp_path / "out").mkdir()
+    (folder / runs.SETTINGS_FILE).write_text('{"a": 2}')  # so it is ours, and would be made anew
+    check_training(tiny.arguments(folder), ["layers:0,1", str(tmp_path)])
+    with pytest.raises(ValueError, match="would take the place of"):
+        check_training(tiny.arguments(folder), ["layers:0,1", name.format(folder)])
+
+
 def test_what_was_written_about_a_model_goes_with_it(tmp_path: Path) -> None:
     Run(tmp_path, {"a": 1}).begin()
     about = ("README.md", "report.json", "report.html", "models.png")
