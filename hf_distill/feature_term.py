@@ -109,12 +109,14 @@ class FeatureTerm(TeacherTerm):
         if not self.adapters:
             self.prepare(step)
         student, teacher = step.student.features, self.followed(step).features
+        with step.autocast():
+            adapted = self.adapted(student)
         known = {"mask": step.mask, "labels": step.labels, "progress": step.progress}
         if self.needs_example_ids:
             known["example_ids"] = step.example_ids
         parts = [
-            self.loss(adapted, teacher[pair.teacher], **known)
-            for pair, adapted in zip(self.pairs, self.adapted(student), strict=True)
+            self.loss(at_least_float32(ours), teacher[pair.teacher], **known)
+            for pair, ours in zip(self.pairs, adapted, strict=True)
         ]
         return torch.stack(parts).mean(dim=0)
 

@@ -205,8 +205,9 @@ class DistillationTrainer(AdaptingTrainer):
             outputs = model(**self.inputs_of_student(inputs))
         student, labels, mask = ModelView(_logits(outputs), seen), inputs.get("labels"), inputs.get("attention_mask")
         view = StepView(
-            student, teachers, labels, self._progress(), self._label_loss, mask, inputs.get(EXAMPLE_ID), self.examples
-        )
+            student, teachers, labels, self._progress(), self._label_loss, mask,
+            inputs.get(EXAMPLE_ID), self.examples, self.accelerator.autocast,
+        )  # fmt: skip
         return view, outputs
 
     def _progress(self) -> float:

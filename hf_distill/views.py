@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -35,6 +36,7 @@ class StepView:
         mask: ``(B, L)``, 1 where a token of the student's input counts; ``None`` where there are no tokens.
         example_ids: ``(B,)``, which examples of the training set these are; ``None`` where no term asks for it.
         examples: How many there are in the training set; ``None`` likewise.
+        autocast: The precision that the student ran in, for modules that learn beside it. Losses compute outside of it.
     """
 
     student: ModelView
@@ -45,3 +47,4 @@ class StepView:
     mask: Tensor | None = None
     example_ids: Tensor | None = None
     examples: int | None = None
+    autocast: Callable[[], AbstractContextManager[None]] = nullcontext

@@ -335,12 +335,30 @@ def test_a_weight_of_zero_asks_no_teacher(tmp_path: Path) -> None:
     assert len(asked) == 1  # for the shapes
 
 
-def test_bfloat16_features_meet_float32_adapters(tmp_path: Path) -> None:
-    trainer = hinted(tmp_path, bf16=True, learning_rate=1e-2)
+@pytest.mark.parametrize("bf16", [True, False])
+def test_adapters_run_in_the_students_precision_and_losses_in_float32(tmp_path: Path, bf16: bool) -> None:
+    seen: list[torch.dtype] = []
+
+    class Watched(nn.Linear):
+        def forward(self, tokens: Tensor) -> Tensor:
+            adapted = super().forward(tokens)
+            seen.append(adapted.dtype)
+            return adapted
+
+    class Multiplied(FeatureMSE):
+        """Of something that autocast would do in half precision."""
+
+        def forward(self, student: Tensor, teacher: Tensor, **known: Any) -> Tensor:
+            seen.append((student @ student.mT).dtype)
+            return super().forward(student, teacher, **known)
+
+    term = FeatureTerm(Multiplied(), FIRST, adapt=lambda student, teacher: Watched(student[-1], teacher[-1]))
+    trainer = hinted(tmp_path, term, bf16=bf16, learning_rate=1e-2, max_steps=1)
     trainer.train()
-    adapter = trainer.distillation_objective.terms["hint"].adapters[0]
-    assert adapter.weight.dtype == torch.float32
-    assert adapter.weight.grad.abs().sum() > 0
+    weight = trainer.distillation_objective.terms["hint"].adapters[0].weight
+    assert seen == [torch.bfloat16 if bf16 else torch.float32, torch.float32]
+    assert weight.dtype == weight.grad.dtype == torch.float32
+    assert weight.grad.abs().sum() > 0
 
 
 # ---- Evaluation ----
