@@ -19,7 +19,7 @@ from hf_distill.batches import COUNTS, TEACHER_INPUTS, TeacherCollator
 from hf_distill.example_ids import EXAMPLE_ID, count_of_examples
 from hf_distill.features import check_no_class_scores, tapped
 from hf_distill.image_check import check_student_reads, holds_images
-from hf_distill.labels import class_order, label_names
+from hf_distill.labels import class_order, classes_of
 from hf_distill.publishing import PublishingTrainer
 from hf_distill.randomness import isolated_randomness
 from hf_distill.teacher_check import check_teacher
@@ -53,7 +53,7 @@ class AskingTrainer(PublishingTrainer):
                 to know which example is which, and the training set does not say.
         """
         self.distillation_objective.check_teachers(self.teachers)
-        classes = label_names(self.model.config) or self.model.config.num_labels
+        classes = classes_of(self.model.config)
         own = {parameter.data_ptr() for parameter in self.model.parameters() if parameter.numel()}
         self._class_orders: dict[str, list[int] | None] = {}
         for name, teacher in self.teachers.items():

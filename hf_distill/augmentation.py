@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hf_distill.image_input import by_channel
 from hf_distill.losses import NO_LABEL
 from hf_distill.randomness import seeded
 
@@ -135,7 +136,7 @@ class ImageTransform:
                 f"mean and std must be a finite number for each of {self.shape[0]} channels, std > 0; got {self.mean} "
                 f"and {self.std}."
             )
-        if self.augmentation is not None and self.mixes and self.classes < 2:
+        if self.mixes and self.classes < 2:
             raise ValueError(f"Mixed images have shares of classes as labels: give classes >= 2, got {self.classes}.")
 
     @property
@@ -173,7 +174,7 @@ class ImageTransform:
         values = images.float() / 255
         if chosen is not None and chosen.policy is not None:
             values = chosen.policy(values) if draws is None else _one_by_one(chosen.policy, values, draws[:, 3])
-        values = normalize(values, self.mean, self.std)
+        values = (values - by_channel(self.mean, values)) / by_channel(self.std, values)
         if chosen is not None and self.mixes and "labels" in out:
             labels = shares_of_classes(out["labels"], self.classes)
             with nullcontext() if draws is None else seeded(_seed(draws[:, 4])):
@@ -225,11 +226,6 @@ def _one_by_one(policy: Callable[[Tensor], Tensor], images: Tensor, draws: Tenso
 def _seed(draws: Tensor) -> int:
     """A seed made of numbers from 0 to 1, whatever their order; one of 53 bits from each number alone."""
     return int((draws * 2.0**53).long().sum())
-
-
-def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Take off each channel's mean and divide by its standard deviation: ``(B, C, H, W)``."""
-    return (images - torch.tensor(mean).reshape(-1, 1, 1)) / torch.tensor(std).reshape(-1, 1, 1)
 
 
 def shares_of_classes(labels: Tensor, classes: int) -> Tensor:

@@ -37,6 +37,7 @@ from hf_distill.recipe.exports import EXPORTS, export_teacher
 from hf_distill.recipe.program import print_utf8
 from hf_distill.report import DistillationReport
 from hf_distill.report_page import report_page
+from hf_distill.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -359,15 +360,10 @@ def _written(path: str | None) -> Iterator[TextIO]:
         yield sys.stdout
         return
     target = Path(path).expanduser()
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {target.parent} to write {target.name} into. Make it first.")
-    try:
-        with unfinished.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(target) as file:
+        yield file
 
 
 def _positive(text: str) -> int:

@@ -11,27 +11,25 @@ WIDTHS = (20, 9, 17, 12, 10, 12, 15)
 MISSING = "–"
 
 
-def deployment_cells(deployment: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
-    """The name of each row, such as ``student, ONNX int8``, with a cell for each of ``COLUMNS``.
+def deployment_cells(deployment: Mapping[str, Any]) -> list[list[str]]:
+    """The name of each row, such as ``student, ONNX int8``, and a cell for each of ``COLUMNS``.
 
     Example:
         >>> row = {"model": "student", "format": "ONNX", "size_bytes": 62_500_000, "latency_ms": {"p50": 2.6}}
         >>> more = {"throughput_per_s": 256.2, "accuracy": 0.859, "agreement": 1.0, "max_error": 2.4e-6}
         >>> deployment_cells({"rows": [{**row, **more}]})
-        [('student, ONNX', ['62.5', '2.60', '256', '0.859', '1.000', '2.4e-06'])]
+        [['student, ONNX', '62.5', '2.60', '256', '0.859', '1.000', '2.4e-06']]
     """
     return [
-        (
+        [
             f"{row['model']}, {row['format']}",
-            [
-                f"{row['size_bytes'] / 1e6:,.1f}",
-                f"{row['latency_ms']['p50']:,.2f}",
-                f"{row['throughput_per_s']:,.0f}",
-                _cell(row["accuracy"], ".3f"),
-                _cell(row["agreement"], ".3f"),
-                _cell(row["max_error"], ".2g"),
-            ],
-        )
+            f"{row['size_bytes'] / 1e6:,.1f}",
+            f"{row['latency_ms']['p50']:,.2f}",
+            f"{row['throughput_per_s']:,.0f}",
+            _cell(row["accuracy"], ".3f"),
+            _cell(row["agreement"], ".3f"),
+            _cell(row["max_error"], ".2g"),
+        ]
         for row in deployment["rows"]
     ]
 
@@ -61,14 +59,13 @@ def deployment_title(deployment: Mapping[str, Any]) -> str:
 
 def deployment_lines(deployment: Mapping[str, Any]) -> list[str]:
     """Title, table and notes for a terminal, at most 100 columns wide."""
-    rows = [("", list(COLUMNS)), *deployment_cells(deployment)]
-    head, *lines = (_line(label, cells) for label, cells in rows)
+    head, *lines = map(_line, [["", *COLUMNS], *deployment_cells(deployment)])
     notes = [line for note in deployment_notes(deployment) for line in textwrap.wrap(note, 100)]
     return [*textwrap.wrap(deployment_title(deployment), 100), head, "-" * sum(WIDTHS), *lines, *notes]
 
 
-def _line(label: str, cells: Sequence[str]) -> str:
-    return f"{label:<{WIDTHS[0]}}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, WIDTHS[1:], strict=True))
+def _line(row: Sequence[str]) -> str:
+    return "".join(f"{cell:{way}{width}}" for cell, way, width in zip(row, "<>>>>>>", WIDTHS, strict=True))
 
 
 def _cell(value: float | None, form: str) -> str:

@@ -32,10 +32,6 @@ class EnergyMeter:
         interval_s: How often to look. RAPL starts again from 0 after some 60 kJ or more, minutes on a busy processor,
             so that a beginning and an end are not enough.
 
-    Attributes:
-        counters: The names of what is counted; empty where there is nothing.
-        joules: What has been counted in all.
-
     Example:
         >>> with EnergyMeter(powercap="/nowhere") as meter:
         ...     pass
@@ -53,12 +49,12 @@ class EnergyMeter:
 
     @property
     def counters(self) -> list[str]:
-        """The names of what is counted."""
+        """The names of what is counted; empty where there is nothing."""
         return sorted(self._counters)
 
     @property
     def joules(self) -> float:
-        """What has been counted."""
+        """What has been counted in all."""
         return sum(counter.total for counter in self._counters.values())
 
     @property
@@ -68,8 +64,6 @@ class EnergyMeter:
 
     def __enter__(self) -> EnergyMeter:
         self.look()
-        for counter in self._counters.values():
-            counter.total = 0.0
         if self._counters:
             self._watch.start()
         return self

@@ -10,13 +10,7 @@ from typing import Any
 
 import torch
 
-PACKAGES = {
-    "torch": "torch",
-    "transformers": "transformers",
-    "datasets": "datasets",
-    "accelerate": "accelerate",
-    "hf_distill": "hf-distill",
-}
+PACKAGES = ("torch", "transformers", "datasets", "accelerate", "hf_distill")
 
 
 def machine(device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -40,8 +34,7 @@ def machine(device: torch.device | str = "cpu") -> dict[str, Any]:
 
 def library_versions() -> dict[str, str]:
     """The versions of Python and of the libraries that a result depends on; ``""`` for one that is not installed."""
-    installed = {key: version_of(name) for key, name in PACKAGES.items()}
-    return {"python": platform.python_version(), **installed}
+    return {"python": platform.python_version(), **{name: version_of(name) for name in PACKAGES}}
 
 
 def deployment_versions() -> dict[str, str]:

@@ -22,6 +22,7 @@ from hf_distill.evaluation.prediction import Collator, model_inputs
 from hf_distill.labels import MULTI_LABEL, REGRESSION
 from hf_distill.onnx_classifier import CLASSES_KEY, ONNX_FILES, OnnxClassifier, figures_path, needed
 from hf_distill.teachers import load_classifier
+from hf_distill.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,8 @@ class OnnxExport:
     def save(self) -> None:
         """Write the figures as JSON. The file is called by its name there, wherever it lies."""
         figures = {**asdict(self), "path": self.path.name}
-        self.figures_path.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        with whole_file(self.figures_path) as file:
+            file.write(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
 
 
 def export_onnx(

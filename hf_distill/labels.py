@@ -25,6 +25,11 @@ def label_names(config: PreTrainedConfig) -> list[str] | None:
     return None if are_placeholders(names) else names
 
 
+def classes_of(config: PreTrainedConfig) -> list[str] | int:
+    """The class names in the order of the logits, or their number where they have no names."""
+    return label_names(config) or int(config.num_labels)
+
+
 def class_order(student: Sequence[str] | int, teacher: Sequence[str] | int) -> list[int] | None:
     """For each class of the student, the teacher's index of the class with the same name.
 

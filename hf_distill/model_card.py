@@ -291,7 +291,7 @@ def _deployed(deployment: Mapping[str, Any]) -> str:
         deployment=deployment,
         dataset=data_link(str(deployment["dataset"])),
         columns=["", *(title for [title] in _titled(zip(COLUMNS, strict=True)))],
-        rows=_titled([label, *cells] for label, cells in deployment_cells(deployment)),
+        rows=_titled(deployment_cells(deployment)),
         notes=deployment_notes(deployment),
     )
     return text

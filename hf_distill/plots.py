@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from hf_distill.figures import MODELS
+from hf_distill.figures import is_number
 from hf_distill.objective import Objective
 from hf_distill.report import DistillationReport
 
@@ -80,7 +80,7 @@ def plot_models(report: DistillationReport) -> Figure:
     median to the 95th percentile of the latency.
     """
     figure, [axes] = _figure(1, 4, height=3.6, width=2.9)
-    models = [name for name in MODELS if getattr(report, name) is not None]
+    models = report.models()
     for axis, (title, key) in zip(axes[:2], (("Accuracy", "accuracy"), ("Macro F1", "macro_f1")), strict=True):
         for place, name in enumerate(models):
             mean, std = getattr(report, name)[key], getattr(report, name)[f"{key}_std"]
@@ -116,7 +116,7 @@ def plot_confusion(report: DistillationReport) -> Figure:
     Raises:
         ValueError: the report has no confusion matrices, because there are more than 100 classes.
     """
-    models = [name for name in MODELS if getattr(report, name) is not None]
+    models = report.models()
     if report.student["confusion"] is None:
         raise ValueError("The report has no confusion matrices: it keeps them for up to 100 classes only.")
     count = len(report.student["confusion"])
@@ -149,7 +149,7 @@ def plot_reliability(report: DistillationReport) -> Figure:
 
     Bars below the diagonal mean overconfidence, bars above it the opposite.
     """
-    models = [name for name in MODELS if getattr(report, name) is not None]
+    models = report.models()
     figure, axes = _figure(2, len(models), height=2.3, width=3.5, sharex=True, sharey="row", height_ratios=[3, 1])
     for column, name in enumerate(models):
         scores = getattr(report, name)
@@ -204,8 +204,7 @@ def _series(history: History, key: str) -> tuple[list[int], list[float]]:
 def _is_component(key: str, value: Any, log: Mapping[str, Any]) -> bool:
     """Whether a log entry is a part of the loss: not one of the Trainer's own, nor ``kd_weight`` beside ``kd``."""
     is_setting = any(key.removesuffix(f"_{setting}") in log.keys() - {key} for setting in Objective.SETTINGS)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and not is_setting and key not in Objective.RESERVED
+    return is_number(value) and not is_setting and key not in Objective.RESERVED
 
 
 def _figure(rows: int, columns: int, *, height: float, width: float, **layout: Any) -> tuple[Figure, Any]:

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import nn
-from transformers import AutoConfig, AutoImageProcessor, AutoModelForSequenceClassification, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from hf_distill.evaluation import predict
+from hf_distill.image_processors import find_image_processor
 from hf_distill.labels import MULTI_LABEL, REGRESSION
 from hf_distill.onnx_classifier import OnnxClassifier
 from hf_distill.teachers.model import find_tokenizer, load_classifier, positions, reads_images
@@ -122,9 +123,9 @@ class Predictor:
             return [{INPUT: value} for value in inputs]
         return [{INPUT: value, "labels": label} for value, label in zip(inputs, labels, strict=True)]
 
-    def made_up(self, count: int, seed: int = 0) -> list[Any]:
+    def made_up(self, count: int) -> list[Any]:
         """Random texts of 1 to 64 words from the vocabulary, or images of noise: something to run, of no meaning."""
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(0)
         if not self.reads_text:
             shape = (64, 64) if self.channels == 1 else (64, 64, 3)
             return [Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)) for _ in range(count)]
@@ -153,14 +154,7 @@ class Predictor:
 
 
 def _processing_class(folder: str, is_image: bool) -> Any:
-    found: Any = None
-    if not is_image:
-        found = find_tokenizer(folder)
-    else:
-        try:
-            found = AutoImageProcessor.from_pretrained(folder)
-        except (OSError, ValueError, ImportError):
-            found = None
+    found = find_image_processor(folder) if is_image else find_tokenizer(folder)
     if found is None:
         kind, example = ("image processor", "preprocessor_config.json") if is_image else ("tokenizer", "tokenizer.json")
         raise FileNotFoundError(

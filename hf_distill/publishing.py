@@ -25,6 +25,7 @@ from hf_distill.objective import Objective
 from hf_distill.public_files import public_files
 from hf_distill.pushing import hub_errors_explained, push_folder
 from hf_distill.teachers import Teacher
+from hf_distill.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +63,8 @@ class PublishingTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         super()._save(output_dir, state_dict)
         if self.args.should_save:
-            path = Path(output_dir or self.args.output_dir) / OBJECTIVE_FILE
-            path.write_text(json.dumps(self._settings(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            with whole_file(Path(output_dir or self.args.output_dir) / OBJECTIVE_FILE) as file:
+                file.write(json.dumps(self._settings(), indent=2, ensure_ascii=False) + "\n")
 
     def warn_of_changes(self, checkpoint: str | Path) -> None:
         """Warn where a checkpoint was trained with other terms or teachers, and name them."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 from hf_distill.deployment_table import deployment_lines
 from hf_distill.figures import MODELS, figure, measure_rows
+from hf_distill.whole_file import whole_file
 
 FILE_NAME = "report.json"
 LABEL_WIDTH, COLUMN_WIDTH = 26, 23
@@ -83,13 +83,8 @@ class DistillationReport:
         """Write ``report.json`` into a directory, which is made where it is missing; whole or not at all."""
         path = Path(directory) / FILE_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{FILE_NAME}.{os.getpid()}")
-        try:
-            text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-            unfinished.write_text(text + "\n", encoding="utf-8")
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with whole_file(path) as file:
+            file.write(json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         return path
 
     @classmethod
@@ -159,9 +154,8 @@ class DistillationReport:
             KeyError: there is no such split or model in the report.
         """
         chosen = self.of_split(split)
-        if model not in MODELS or chosen[model] is None:
-            there = [name for name in MODELS if chosen[name] is not None]
-            raise KeyError(f"No model {model!r} in this report; it has {there}.")
+        if model not in self.models(split):
+            raise KeyError(f"No model {model!r} in this report; it has {self.models(split)}.")
         per_class, total = chosen[model]["per_class"], chosen["examples"]
         width = max(len("weighted avg"), *map(len, per_class))
         heads = "".join(f"{head:>10}" for head in ("precision", "recall", "f1-score", "support"))

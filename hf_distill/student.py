@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import nn
 from transformers import PreTrainedModel
 
-from hf_distill.labels import class_order, label_names
+from hf_distill.labels import class_order, classes_of
 
 
 def student_from_teacher(teacher: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:
@@ -60,7 +60,7 @@ def with_class_order(model: PreTrainedModel, classes: Sequence[str]) -> PreTrain
     Raises:
         ValueError: the model has other classes.
     """
-    order = class_order(classes, label_names(model.config) or model.config.num_labels)
+    order = class_order(classes, classes_of(model.config))
     if order is not None:
         heads = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
         head = [layer for layer in heads if layer.out_features == len(classes)][-1]

@@ -17,6 +17,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
 
 from hf_distill.deployment_table import COLUMNS, deployment_cells, deployment_notes, deployment_title
+from hf_distill.figures import OF_ALL_SPLITS, SCORES
 from hf_distill.redaction import first_line, public_settings
 from hf_distill.report import DistillationReport
 
@@ -28,9 +29,6 @@ TENSORBOARD_FOLDER = "_tensorboard"
 PART = re.compile(r"_(?:teacher|(?:student|control)-seed\d+)")
 """What a recipe calls the folders of its trainings other than the first student's."""
 
-SCORES = ("accuracy", "macro_f1", "ece")
-SIZE_AND_SPEED = ("parameters", "size_mb", "throughput_per_s", "latency_ms")
-EFFORT = ("training_s", "training_energy_wh")
 RELATIONS = ("agreement", "kl_nats", "gap_closed")
 
 
@@ -165,14 +163,15 @@ def figures(report: DistillationReport) -> dict[str, float]:
     found: dict[str, float | None] = {}
     for split in _splits(report):
         chosen = report.of_split(split)
-        measures = (*SCORES, *SIZE_AND_SPEED, *EFFORT) if split == report.split else SCORES
+        measures = (*SCORES, *OF_ALL_SPLITS) if split == report.split else SCORES
         for ending in ("", "_std"):
             found.update({f"{split}/{key}{ending}": chosen[key + ending] for key in RELATIONS})
             for model in report.models(split):
-                for key in measures:
-                    value = chosen[model].get(key + ending)
-                    parts = {f"_{part}": one for part, one in value.items()} if isinstance(value, dict) else {"": value}
-                    found.update({f"{split}/{model}/{key}{part}{ending}": one for part, one in parts.items()})
+                for _, key, _ in measures:
+                    outer, _, inner = key.partition(".")
+                    value = chosen[model].get(outer + ending)
+                    name = f"{split}/{model}/{key.replace('.', '_')}{ending}"
+                    found[name] = (value or {}).get(inner) if inner else value
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -192,7 +191,7 @@ def _to_tensorboard(name: str, trainer: Trainer, report: DistillationReport, plo
             table = _table(["measure", *report.models(split)], [(label, *cells) for label, cells in report.rows(split)])
             writer.add_text(f"comparison/{split}", "\n\n".join([report.title(split), table, *report.notes(split)]))
         if report.deployment is not None:
-            table = _table(["model", *COLUMNS], _deployment_rows(report.deployment))
+            table = _table(["model", *COLUMNS], deployment_cells(report.deployment))
             notes = deployment_notes(report.deployment)
             writer.add_text("deployment", "\n\n".join([deployment_title(report.deployment), table, *notes]))
         for plot in plots:
@@ -233,7 +232,7 @@ def _media(tracker: Any, report: DistillationReport, plots: Sequence[Path]) -> d
         for split in _splits(report)
     }
     if report.deployment is not None:
-        rows = _deployment_rows(report.deployment)
+        rows = deployment_cells(report.deployment)
         tables["deployment"] = tracker.Table(columns=["model", *COLUMNS], data=rows)
     return {**tables, **{f"plots/{plot.stem}": tracker.Image(str(plot)) for plot in plots}}
 
@@ -269,10 +268,6 @@ def _home(args: TrainingArguments) -> Path:
 
 def _splits(report: DistillationReport) -> list[str]:
     return [report.split, *report.other_splits]
-
-
-def _deployment_rows(deployment: Mapping[str, Any]) -> list[list[str]]:
-    return [[label, *cells] for label, cells in deployment_cells(deployment)]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -72,7 +72,7 @@ def test_all_tables_and_notes_of_a_card_are_its_reports(name: str) -> None:
         *measure_rows(report, MODELS),
         *class_rows(report, ["teacher", "control"]),
         *(row for split in others for row in measure_rows(split, MODELS, main=False)),
-        *([label, *cells] for label, cells in (deployment_cells(deployment) if deployment else [])),
+        *(deployment_cells(deployment) if deployment else []),
     ]
     said = [cells for cells in table_rows(results) if cells[0] and cells[0] != "Class"]
     assert [(cells[0].lower(), cells[1:]) for cells in said] == [(label.lower(), cells) for label, *cells in rows]

@@ -16,6 +16,7 @@ from accelerate.utils import parse_flag_from_env, send_to_device
 from datasets import DatasetDict
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import DataCollatorWithPadding, PreTrainedModel, default_data_collator
 from transformers.trainer_utils import has_length
 from transformers.utils.logging import tqdm
@@ -26,7 +27,6 @@ from hf_distill.cache.rows import (
     Row,
     columns_read,
     refuse_unseeded,
-    row_loader,
     same_view_afterwards,
     shared_out,
     unanswered,
@@ -145,8 +145,8 @@ def cache_teacher(
         for view in range(views_of(dataset)):
             if hasattr(dataset, "set_epoch"):
                 dataset.set_epoch(view)
-            loader = row_loader(dataset, unanswered(dataset, store, columns, batch_size, state, bar), num_workers)
-            for rows in loader:
+            batches: Any = unanswered(dataset, store, columns, batch_size, state, bar)
+            for rows in DataLoader(dataset, batch_sampler=batches, collate_fn=list, num_workers=num_workers):
                 keys = keys_of_rows(rows, columns)
                 new = collected.new(keys)
                 if new.any():

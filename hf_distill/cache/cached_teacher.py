@@ -9,15 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedConfig
 
 from hf_distill.cache.keys import Keys, are_light, keys_of_dataset, keys_of_rows
 from hf_distill.cache.rows import same_view_afterwards
 from hf_distill.cache.store import AnswerStore
 from hf_distill.randomness import isolated_randomness
 from hf_distill.teachers import Teacher
-from hf_distill.teachers.normalization import check_normalization
-from hf_distill.teachers.vocabulary import check_vocabulary
 from hf_distill.views import ModelView
 
 LOGITS, FEATURES = "cached_logits", "cached_features"
@@ -44,8 +41,9 @@ class CachedTeacher(Teacher):
     def __init__(self, folder: str | Path) -> None:
         self.store = AnswerStore(folder)
         identity = self.store.identity
-        self.name, self._vocabulary, self._images = identity["name"], identity["vocabulary"], identity.get("images", [])
-        self.classes = identity["classes"]
+        self.name, self.classes = identity["name"], identity["classes"]
+        self._vocabulary: dict[str, Any] = identity["vocabulary"]
+        self._images: list[dict[str, Any]] = identity.get("images", [])
         self.raw_columns = frozenset(identity["columns"])
         self.kept_features = frozenset(identity["features"])
         self.own_tokens = identity.get("own_tokens", "input_ids" not in self.raw_columns)
@@ -81,10 +79,11 @@ class CachedTeacher(Teacher):
             }
         return answers
 
-    def check_student(self, config: PreTrainedConfig, processing_class: object) -> None:
-        check_vocabulary(self.name, self._vocabulary, config, processing_class)
-        for known in self._images:
-            check_normalization(self.name, known, processing_class)
+    def vocabulary(self) -> dict[str, Any]:
+        return self._vocabulary
+
+    def images(self) -> list[dict[str, Any]]:
+        return self._images
 
     def check_dataset(self, dataset: object) -> None:
         super().check_dataset(dataset)

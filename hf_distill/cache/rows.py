@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -11,7 +11,6 @@ import pyarrow.compute
 from accelerate import PartialState
 from datasets import Dataset
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
 from hf_distill.cache.keys import ROWS_AT_ONCE, are_light, keys_of_dataset, keys_of_rows
 from hf_distill.cache.store import AnswerStore
@@ -56,10 +55,6 @@ def _lengths(dataset: Dataset, rows: NDArray[np.int64], columns: Collection[str]
     table = dataset.select_columns(sorted(columns)).with_format("arrow")[rows] if len(rows) else {}
     lengths = [measure(table[name]).to_numpy() for name, measure in by_length.items()] if len(rows) else []
     return np.sum(lengths, axis=0) if lengths else np.zeros(len(rows), dtype=np.int64)
-
-
-def row_loader(dataset: Any, batches: Iterable[list[int]], num_workers: int) -> Iterable[list[Row]]:
-    return DataLoader(dataset, batch_sampler=batches, collate_fn=list, num_workers=num_workers)
 
 
 def views_of(dataset: Any) -> int:

@@ -22,7 +22,7 @@ from hf_distill.evaluation.scores import (
     own_scores,
 )
 from hf_distill.evaluation.speed import Speed, count_parameters, measure_speed, size_mb
-from hf_distill.labels import class_order, label_names
+from hf_distill.labels import class_order, classes_of, label_names
 from hf_distill.redaction import redacted
 from hf_distill.report import DistillationReport
 
@@ -124,9 +124,10 @@ def compare(
     check_counts(students, controls, seeds)
     splits = labelled_splits(dataset if isinstance(dataset, Mapping) else {split: dataset})
     main = next((name for name in ("test", "validation") if name in splits), next(iter(splits)))
-    order = None if _is_predictions(teacher) else class_order(_classes(students[0]), _classes(teacher))
+    classes = classes_of(students[0].config)
+    order = None if _is_predictions(teacher) else class_order(classes, classes_of(teacher.config))
     for other in (*students[1:], *controls):
-        if class_order(_classes(students[0]), _classes(other)) is not None:
+        if class_order(classes, classes_of(other.config)) is not None:
             raise ValueError("Students and controls order their classes differently. Give all the same id2label.")
 
     def run(models: list[Any], rows: Mapping[str, Any], collator: Collator | None, role: str) -> list[_BySplit]:
@@ -224,11 +225,6 @@ def _as_list(models: Any) -> list[Any]:
 
 def _is_predictions(teacher: Any) -> bool:
     return isinstance(teacher, Predictions | Mapping)
-
-
-def _classes(model: Any) -> list[str] | int:
-    """The names of a model's classes, or their number where they have no names."""
-    return label_names(model.config) or int(model.config.num_labels)
 
 
 def _class_names(student: Any, teacher: Any) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from inspect import signature
 from numbers import Integral
 from typing import ClassVar
 
@@ -50,6 +51,44 @@ class PairLoss(nn.Module, ABC):
             mask: Which positions count; ``None`` means all.
             labels: The true classes, where known.
             progress: Share of the training done, in [0, 1]; moves a scheduled temperature.
+        """
+
+    def extra_repr(self) -> str:
+        """The arguments that it was made with, as far as it keeps them under their names."""
+        return ", ".join(
+            f"{name}={getattr(self, name)}" for name in signature(type(self)).parameters if hasattr(self, name)
+        )
+
+
+class LogitLoss(PairLoss):
+    """A distance between logits alone. Subclasses implement :meth:`compare`, and get them checked and in float32.
+
+    Attributes:
+        temperature: What both are softened with, where the loss has one.
+    """
+
+    temperature: Schedule | None = None
+
+    def forward(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        *,
+        mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        progress: float = 0.0,
+    ) -> Tensor:
+        student, teacher = as_float32_pair(student, teacher)
+        return self.compare(student, teacher, 1.0 if self.temperature is None else self.temperature(progress))
+
+    @abstractmethod
+    def compare(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """Return the loss of each example, ``(B,)``; see the class for the formula.
+
+        Args:
+            student: The student's logits, in float32 or float64.
+            teacher: The teacher's, detached, likewise.
+            temperature: At this point of the training; 1 without one.
         """
 
 

@@ -84,9 +84,6 @@ class DecoupledSoftTargetLoss(PairLoss):
         )
         return (self.alpha * of_the_true_class + self.beta * among_the_others) * temperature**2
 
-    def extra_repr(self) -> str:
-        return f"temperature={self.temperature}, alpha={self.alpha}, beta={self.beta}"
-
 
 def log_odds(logits: Tensor, target: Tensor) -> Tensor:
     """log p_y - log (1 - p_y) of each row: the logit of the target as a yes-or-no question."""

@@ -5,19 +5,14 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_distill.losses.base import (
-    PairLoss,
-    check_weights,
-    checked_temperature,
-    softened_log_probabilities,
-)
+from hf_distill.losses.base import LogitLoss, check_weights, checked_temperature, softened_log_probabilities
 from hf_distill.schedules import Schedule
 
 FLAT = 1e-3
 """Deviations shorter than this, where the greatest probability is 1, are too small for their direction to mean much."""
 
 
-class DISTLoss(PairLoss):
+class DISTLoss(LogitLoss):
     r"""One minus the correlation of teacher and student: over the classes of an example, and over the batch of a class.
 
     .. math:: L_i = \beta \tau^2 \left[ 1 - \rho(q_{i \cdot}, p_{i \cdot}) \right]
@@ -74,16 +69,7 @@ class DISTLoss(PairLoss):
         self.beta = beta
         self.gamma = gamma
 
-    def forward(
-        self,
-        student: Tensor,
-        teacher: Tensor,
-        *,
-        mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        progress: float = 0.0,
-    ) -> Tensor:
-        temperature = self.temperature(progress)
+    def compare(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         log_q, log_p = softened_log_probabilities(student, teacher, temperature)
         if self.beta > 0.0 and log_q.shape[-1] < 3:
             raise ValueError(
@@ -94,9 +80,6 @@ class DISTLoss(PairLoss):
         between_classes = one_minus_correlation(log_q, log_p, dim=1)
         between_examples = one_minus_correlation(log_q, log_p, dim=0).mean()
         return (self.beta * between_classes + self.gamma * between_examples) * temperature**2
-
-    def extra_repr(self) -> str:
-        return f"temperature={self.temperature}, beta={self.beta}, gamma={self.gamma}"
 
 
 def one_minus_correlation(log_q: Tensor, log_p: Tensor, dim: int) -> Tensor:

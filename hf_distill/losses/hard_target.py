@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_distill.losses.base import PairLoss, as_float32_pair, check_several_classes
+from hf_distill.losses.base import LogitLoss, check_several_classes
 
 
-class HardTargetLoss(PairLoss):
+class HardTargetLoss(LogitLoss):
     r"""Cross-entropy between the student and the class that the teacher would choose.
 
     .. math:: L_i = - \sum_c y_{ic} \log q_{ic}, \quad
@@ -55,20 +55,8 @@ class HardTargetLoss(PairLoss):
         self.label_smoothing = label_smoothing
         self.confidence_threshold = confidence_threshold
 
-    def forward(
-        self,
-        student: Tensor,
-        teacher: Tensor,
-        *,
-        mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        progress: float = 0.0,
-    ) -> Tensor:
-        student, teacher = as_float32_pair(student, teacher)
+    def compare(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         check_several_classes(student)
         confidence, decision = F.softmax(teacher, dim=-1).max(dim=-1)
         loss = F.cross_entropy(student, decision, reduction="none", label_smoothing=self.label_smoothing)
         return loss.masked_fill(confidence < self.confidence_threshold, 0.0)
-
-    def extra_repr(self) -> str:
-        return f"label_smoothing={self.label_smoothing}, confidence_threshold={self.confidence_threshold}"

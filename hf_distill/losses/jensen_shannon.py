@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from hf_distill.losses.base import PairLoss, checked_temperature, kl_divergence, softened_log_probabilities
+from hf_distill.losses.base import LogitLoss, checked_temperature, kl_divergence, softened_log_probabilities
 from hf_distill.schedules import Schedule
 
 
-class JensenShannonLoss(PairLoss):
+class JensenShannonLoss(LogitLoss):
     r"""Jensen-Shannon divergence between the softened class probabilities of teacher and student.
 
     .. math:: L_i = T^2 \left[ w \, KL(p_i \| m_i) + (1 - w) \, KL(q_i \| m_i) \right], \quad m_i = w p_i + (1 - w) q_i
@@ -54,21 +54,9 @@ class JensenShannonLoss(PairLoss):
         self.temperature = checked_temperature(temperature)
         self.teacher_share = teacher_share
 
-    def forward(
-        self,
-        student: Tensor,
-        teacher: Tensor,
-        *,
-        mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        progress: float = 0.0,
-    ) -> Tensor:
+    def compare(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         share = self.teacher_share
-        temperature = self.temperature(progress)
         log_q, log_p = softened_log_probabilities(student, teacher, temperature)
         log_m = torch.logaddexp(log_p + math.log(share), log_q + math.log1p(-share))
         divergence = share * kl_divergence(log_p, log_m) + (1 - share) * kl_divergence(log_q, log_m)
         return divergence * temperature**2
-
-    def extra_repr(self) -> str:
-        return f"temperature={self.temperature}, teacher_share={self.teacher_share}"

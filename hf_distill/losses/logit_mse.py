@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hf_distill.losses.base import PairLoss, as_float32_pair, check_several_classes
+from hf_distill.losses.base import LogitLoss, check_several_classes
 
 
-class LogitMSELoss(PairLoss):
+class LogitMSELoss(LogitLoss):
     r"""Squared Euclidean distance between the logits of student and teacher.
 
     .. math:: L_i = \sum_c (z_{s,ic} - z_{t,ic})^2
@@ -42,21 +42,9 @@ class LogitMSELoss(PairLoss):
         super().__init__()
         self.centered = centered
 
-    def forward(
-        self,
-        student: Tensor,
-        teacher: Tensor,
-        *,
-        mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        progress: float = 0.0,
-    ) -> Tensor:
-        student, teacher = as_float32_pair(student, teacher)
+    def compare(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         difference = student - teacher
         if self.centered:
             check_several_classes(student)
             difference = difference - difference.mean(dim=-1, keepdim=True)
         return difference.square().sum(dim=-1)
-
-    def extra_repr(self) -> str:
-        return f"centered={self.centered}"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hf_distill.losses.base import PairLoss, as_float32_pair, checked_temperature, yes_or_no_kl_divergence
+from hf_distill.losses.base import LogitLoss, checked_temperature, yes_or_no_kl_divergence
 from hf_distill.schedules import Schedule
 
 
-class MultiLabelTargetLoss(PairLoss):
+class MultiLabelTargetLoss(LogitLoss):
     r"""KL divergence between the softened yes-or-no probabilities of teacher and student, averaged over classes.
 
     .. math:: L_i = \frac{T^2}{C} \sum_c \left[ p_{ic} \log \frac{p_{ic}}{q_{ic}}
@@ -43,19 +43,6 @@ class MultiLabelTargetLoss(PairLoss):
         super().__init__()
         self.temperature = checked_temperature(temperature)
 
-    def forward(
-        self,
-        student: Tensor,
-        teacher: Tensor,
-        *,
-        mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        progress: float = 0.0,
-    ) -> Tensor:
-        student, teacher = as_float32_pair(student, teacher)
-        temperature = self.temperature(progress)
+    def compare(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         divergence = yes_or_no_kl_divergence(teacher / temperature, student / temperature)
         return divergence.mean(dim=-1) * temperature**2
-
-    def extra_repr(self) -> str:
-        return f"temperature={self.temperature}"

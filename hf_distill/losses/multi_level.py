@@ -95,6 +95,3 @@ class MultiLevelLogitLoss(PairLoss):
             examples = (p @ p.T - q @ q.T).square().sum(dim=-1)
             classes = (p.T @ p - q.T @ q).square().sum() / q.shape[-1]
         return temperature**2 * kl_divergence(log_p, log_q) + self.batch_weight * examples + self.class_weight * classes
-
-    def extra_repr(self) -> str:
-        return f"temperatures={self.temperatures}, batch_weight={self.batch_weight}, class_weight={self.class_weight}"

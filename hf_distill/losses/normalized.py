@@ -76,6 +76,3 @@ class NormalizedKDLoss(PairLoss):
             F.log_softmax(of_others(student, target) / temperature, dim=-1),
         )
         return of_the_true_class + self.gamma * temperature**2 * among_the_others
-
-    def extra_repr(self) -> str:
-        return f"temperature={self.temperature}, gamma={self.gamma}"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hf_distill.losses.base import PairLoss, as_float32_pair
+from hf_distill.losses.base import LogitLoss
 
 
-class RegressionTargetLoss(PairLoss):
+class RegressionTargetLoss(LogitLoss):
     r"""Mean squared error between the outputs of student and teacher.
 
     .. math:: L_i = \frac{1}{C} \sum_c (z_{s,ic} - z_{t,ic})^2
@@ -32,14 +32,5 @@ class RegressionTargetLoss(PairLoss):
         tensor([6.5000])
     """
 
-    def forward(
-        self,
-        student: Tensor,
-        teacher: Tensor,
-        *,
-        mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        progress: float = 0.0,
-    ) -> Tensor:
-        student, teacher = as_float32_pair(student, teacher)
+    def compare(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         return (student - teacher).square().mean(dim=-1)

@@ -80,9 +80,6 @@ class RelationalLoss(FeatureLoss):
         # A teacher that puts all examples in one place has no distances that the student could take over.
         return relative_to(uninformed * (theirs != 0.0).any(), pays, ROUNDING)
 
-    def extra_repr(self) -> str:
-        return f"distance_weight={self.distance_weight}, angle_weight={self.angle_weight}"
-
 
 def distances(features: Tensor) -> Tensor:
     """Distances between all examples, ``(B, B)``, over the mean of those between two different ones."""

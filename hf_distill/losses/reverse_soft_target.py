@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hf_distill.losses.base import PairLoss, checked_temperature, kl_divergence, softened_log_probabilities
+from hf_distill.losses.base import LogitLoss, checked_temperature, kl_divergence, softened_log_probabilities
 from hf_distill.schedules import Schedule
 
 
-class ReverseSoftTargetLoss(PairLoss):
+class ReverseSoftTargetLoss(LogitLoss):
     r"""KL divergence from the student's softened class probabilities to the teacher's.
 
     .. math:: L_i = T^2 \sum_c q_{ic} (\log q_{ic} - \log p_{ic})
@@ -41,18 +41,6 @@ class ReverseSoftTargetLoss(PairLoss):
         super().__init__()
         self.temperature = checked_temperature(temperature)
 
-    def forward(
-        self,
-        student: Tensor,
-        teacher: Tensor,
-        *,
-        mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        progress: float = 0.0,
-    ) -> Tensor:
-        temperature = self.temperature(progress)
+    def compare(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         log_q, log_p = softened_log_probabilities(student, teacher, temperature)
         return kl_divergence(log_q, log_p) * temperature**2
-
-    def extra_repr(self) -> str:
-        return f"temperature={self.temperature}"

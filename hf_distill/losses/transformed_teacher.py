@@ -5,17 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_distill.losses.base import (
-    PairLoss,
-    as_float32_pair,
-    check_several_classes,
-    checked_temperature,
-    kl_divergence,
-)
+from hf_distill.losses.base import LogitLoss, check_several_classes, checked_temperature, kl_divergence
 from hf_distill.schedules import Schedule
 
 
-class TransformedTeacherMatchingLoss(PairLoss):
+class TransformedTeacherMatchingLoss(LogitLoss):
     r"""KL divergence from the softened teacher to the student as it is (TTM), optionally weighted (WTTM).
 
     .. math:: L_i = w_i \sum_c r_{ic} (\log r_{ic} - \log q_{ic}), \quad
@@ -61,20 +55,8 @@ class TransformedTeacherMatchingLoss(PairLoss):
         self.temperature = checked_temperature(temperature)
         self.weighted = weighted
 
-    def forward(
-        self,
-        student: Tensor,
-        teacher: Tensor,
-        *,
-        mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        progress: float = 0.0,
-    ) -> Tensor:
-        student, teacher = as_float32_pair(student, teacher)
+    def compare(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         check_several_classes(student)
-        powers = F.log_softmax(teacher, dim=-1) / self.temperature(progress)  # log p^(1/T)
+        powers = F.log_softmax(teacher, dim=-1) / temperature  # log p^(1/T)
         divergence = kl_divergence(F.log_softmax(powers, dim=-1), F.log_softmax(student, dim=-1))
         return divergence * powers.logsumexp(dim=-1).exp() if self.weighted else divergence
-
-    def extra_repr(self) -> str:
-        return f"temperature={self.temperature}, weighted={self.weighted}"

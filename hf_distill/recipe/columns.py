@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from datasets import Dataset, DatasetDict, Value, concatenate_datasets
 
@@ -114,11 +114,8 @@ def with_unlabelled(data: TextData, name: str, examples: int | None = None) -> T
     logger.info("%d unlabelled texts from %s.", len(kept), name)
     extra = rows.select(kept).cast(data.splits["train"].select_columns(list(columns)).features)
     extra = extra.add_column("labels", [NO_LABEL] * len(kept), feature=Value("int64"))
-    return TextData(
-        DatasetDict({**data.splits, "train": concatenate_datasets([data.splits["train"], extra])}),
-        data.text_columns,
-        data.classes,
-    )
+    train = concatenate_datasets([data.splits["train"], extra])
+    return replace(data, splits=DatasetDict({**data.splits, "train": train}))
 
 
 def find_text_columns(rows: Dataset, wanted: str | None, label: str | None) -> tuple[str, ...]:

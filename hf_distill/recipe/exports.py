@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 from hf_distill.deployment import deployment_rows
+from hf_distill.evaluation.prediction import Collator
 from hf_distill.export import check_installed, export_folder, plain_copy
 from hf_distill.labels import label_names
 from hf_distill.redaction import first_line
@@ -21,8 +21,6 @@ logger = logging.getLogger(__name__)
 
 EXPORTS = ("none", "onnx", "int8")
 """What ``--export`` takes."""
-
-Collator = Callable[[list[Any]], dict[str, Any]]
 
 
 def check_export(export: str) -> None:
@@ -38,22 +36,24 @@ def check_export(export: str) -> None:
             raise ValueError(f"--export {export}: {error}") from error
 
 
-def export_student(
-    student: PreTrainedModel, folder: Path, rows: Dataset, collator: Collator, export: str
+def export_model(
+    model: PreTrainedModel, folder: Path, rows: Dataset, collator: Collator, export: str, role: str = "student"
 ) -> list[dict[str, Any]]:
-    """Write the student's ONNX files into its folder.
+    """Write a model's ONNX files into a folder, and measure them.
 
     Args:
-        student: The model that is published.
+        model: The model.
         folder: Its folder.
         rows: The evaluation split, to check and measure the files on.
         collator: Makes batches of it.
         export: ``"onnx"``, or ``"int8"`` for both files.
+        role: ``"student"`` or ``"teacher"``.
 
     Returns:
         Rows of a report's ``deployment``.
     """
-    return _exported(student, folder, rows, collator, export, "student")
+    exports = export_folder(model, folder, examples=rows, data_collator=collator, int8=export == "int8")
+    return deployment_rows(model, exports, rows, collator, role=role)
 
 
 def export_teacher(
@@ -71,14 +71,7 @@ def export_teacher(
             ordered = plain_copy(teacher)
             if names := label_names(student.config):
                 ordered = with_class_order(ordered, names)
-            return _exported(ordered, Path(place), rows, collator, export, "teacher")
+            return export_model(ordered, Path(place), rows, collator, export, "teacher")
         except Exception as error:  # also those of ONNX Runtime, which are no common ones
             logger.warning("The teacher has no place in the table of ONNX files: %s", first_line(error))
             return []
-
-
-def _exported(
-    model: PreTrainedModel, folder: Path, rows: Dataset, collator: Collator, export: str, role: str
-) -> list[dict[str, Any]]:
-    exports = export_folder(model, folder, examples=rows, data_collator=collator, int8=export == "int8")
-    return deployment_rows(model, exports, rows, collator, role=role)

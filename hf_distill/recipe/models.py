@@ -14,7 +14,6 @@ from huggingface_hub import try_to_load_from_cache
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -22,13 +21,13 @@ from transformers import (
 )
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
-from hf_distill.labels import are_placeholders, class_order, label_names
+from hf_distill.labels import are_placeholders, class_order, classes_of, label_names
 from hf_distill.recipe.data import nearest_paths
 from hf_distill.recipe.reach import hub_reachable
 from hf_distill.redaction import first_line
 from hf_distill.student import student_from_teacher, with_class_order
 from hf_distill.teachers import public_name
-from hf_distill.teachers.model import knows_words
+from hf_distill.teachers.model import find_tokenizer
 from hf_distill.timm_models import renew_head
 
 logger = logging.getLogger(__name__)
@@ -82,13 +81,9 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     Raises:
         FileNotFoundError: there is none.
     """
-    cure = f"No tokenizer was saved with the model {name}: save it into the same place."
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name.removeprefix(NEW))
-    except (OSError, ValueError) as error:
-        raise FileNotFoundError(cure) from error
-    if not knows_words(tokenizer):
-        raise FileNotFoundError(cure)
+    tokenizer = find_tokenizer(name.removeprefix(NEW))
+    if tokenizer is None:
+        raise FileNotFoundError(f"No tokenizer was saved with the model {name}: save it into the same place.")
     return tokenizer
 
 
@@ -136,7 +131,7 @@ def new_classifier(
 def has_classes(config: PreTrainedConfig, classes: Sequence[str]) -> bool:
     """Whether a head is for these classes, in whatever order; where either side has no names, their number decides."""
     try:
-        class_order(classes, label_names(config) or config.num_labels)
+        class_order(classes, classes_of(config))
     except ValueError:
         return False
     return True

@@ -18,11 +18,12 @@ from transformers import PreTrainedModel
 from hf_distill.card_facts import settings_of
 from hf_distill.deployment import deployment, joined
 from hf_distill.evaluation import compare
+from hf_distill.evaluation.prediction import Collator
 from hf_distill.onnx_classifier import ONNX_FILES
 from hf_distill.plots import save_plots
 from hf_distill.processes import leave_together
 from hf_distill.recipe.effort import effort_of
-from hf_distill.recipe.exports import export_student, export_teacher
+from hf_distill.recipe.exports import export_model, export_teacher
 from hf_distill.recipe.hardware import LAUNCHED
 from hf_distill.redaction import public_settings
 from hf_distill.report import DistillationReport
@@ -30,8 +31,6 @@ from hf_distill.tracking import track_report
 from hf_distill.trainer import DistillationTrainer
 
 logger = logging.getLogger(__name__)
-
-Collator = Callable[[list[Any]], dict[str, Any]]
 
 
 def report_results(
@@ -175,7 +174,7 @@ def _exported(
     folder, rows = Path(student.args.output_dir), evaluation[report.split]
     theirs = (teacher_evaluation or evaluation)[report.split], teacher_collator or collator
     try:
-        ours = export_student(student.model, folder, rows, collator, export)
+        ours = export_model(student.model, folder, rows, collator, export)
     except Exception as error:  # also those of ONNX Runtime, which are no common ones
         logger.error("The student could not be exported; all else is done. %s", error)
         return report

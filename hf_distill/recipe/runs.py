@@ -28,6 +28,7 @@ from hf_distill.teachers import Teacher
 from hf_distill.tracking import own_run
 from hf_distill.trainer import DistillationTrainer
 from hf_distill.training_args import DistillationTrainingArguments, about_result
+from hf_distill.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -128,9 +129,8 @@ class Run:
 
     def _write(self, name: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        unfinished = self.folder / f"{name}.part"
-        unfinished.write_text(json.dumps(self.settings, indent=2) + "\n", encoding="utf-8")
-        unfinished.replace(self.folder / name)
+        with whole_file(self.folder / name) as file:
+            file.write(json.dumps(self.settings, indent=2) + "\n")
 
 
 def train_run(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datasets import Dataset
 from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_distill.labels import class_order, label_names
+from hf_distill.labels import class_order, classes_of
 from hf_distill.recipe.columns import TextData
 from hf_distill.recipe.models import (
     about_start,
@@ -98,7 +98,7 @@ def fine_tuned_teacher(
     if has_trained_head(name):
         logger.info("The teacher %s is fine-tuned already.", name)
         teacher = load_classifier(name)
-        class_order(data.classes, label_names(teacher.config) or teacher.config.num_labels)
+        class_order(data.classes, classes_of(teacher.config))
         warn_of_unnamed_classes(name, teacher.config, data.classes)
         return teacher
     logger.info("The teacher %s has no trained head for this task: it is fine-tuned first.", name)

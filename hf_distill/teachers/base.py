@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from transformers import PreTrainedConfig
 
 from hf_distill.image_views import stored_rows
 from hf_distill.randomness import isolated_randomness
+from hf_distill.teachers.normalization import check_normalization
+from hf_distill.teachers.vocabulary import check_vocabulary
 from hf_distill.views import ModelView
 
 
@@ -75,13 +78,18 @@ class Teacher(ABC):
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The weights it holds, if any."""
-        return iter(())
+        return chain.from_iterable(model.parameters() for model in self.models())
 
     def to(self, device: torch.device) -> None:
         """Move what it holds to a device."""
+        for model in self.models():
+            model.to(device)
 
     def check_student(self, config: PreTrainedConfig, processing_class: object) -> None:
         """Raise when this teacher cannot read what the student reads."""
+        check_vocabulary(self.name, self.vocabulary(), config, processing_class)
+        for known in self.images():
+            check_normalization(self.name, known, processing_class)
 
     def check_dataset(self, dataset: object) -> None:
         """Raise when the dataset lacks what this teacher reads, or holds something unusable."""

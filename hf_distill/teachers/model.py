@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,10 +25,10 @@ from transformers import (
 from hf_distill.fingerprints import code_fingerprint, config_fingerprint, tokenizer_fingerprint, weights_fingerprint
 from hf_distill.image_check import check_readable
 from hf_distill.image_processors import find_image_processor
-from hf_distill.labels import label_names
+from hf_distill.labels import classes_of
 from hf_distill.teachers.base import Teacher
-from hf_distill.teachers.normalization import check_normalization, normalization
-from hf_distill.teachers.vocabulary import check_vocabulary, words_fingerprint
+from hf_distill.teachers.normalization import normalization
+from hf_distill.teachers.vocabulary import words_fingerprint
 from hf_distill.views import ModelView
 
 ENCODED = "encoded"
@@ -83,7 +83,7 @@ class ModelTeacher(Teacher):
         self.model.requires_grad_(False).eval()
         self.live_model = self.model
         self.name = public_name(getattr(self.model.config, "_name_or_path", "") or type(self.model).__name__)
-        self.classes = label_names(self.model.config) or self.model.config.num_labels
+        self.classes = classes_of(self.model.config)
         self.text_columns = tuple(text_columns)
         self._positions = positions(self.model)
         self.raw_columns = frozenset(text_columns)
@@ -129,12 +129,6 @@ class ModelTeacher(Teacher):
             **read,
         }
 
-    def parameters(self) -> Iterator[nn.Parameter]:
-        return iter(self.model.parameters())
-
-    def to(self, device: torch.device) -> None:
-        self.model.to(device)
-
     def vocabulary(self) -> dict[str, Any]:
         if self.text_columns or self._vouched_for or "input_ids" not in self._inputs:
             return {}
@@ -143,11 +137,6 @@ class ModelTeacher(Teacher):
     def images(self) -> list[dict[str, Any]]:
         known = None if self._vouched_for else self.image_processor
         return [] if known is None else [normalization(known)]
-
-    def check_student(self, config: PreTrainedConfig, processing_class: object) -> None:
-        check_vocabulary(self.name, self.vocabulary(), config, processing_class)
-        for known in self.images():
-            check_normalization(self.name, known, processing_class)
 
     def check_images(self, shape: Sequence[int]) -> None:
         if "pixel_values" in self._inputs:

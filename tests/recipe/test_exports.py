@@ -16,7 +16,7 @@ from datasets import Dataset
 from hf_distill import DistillationReport, DistillationTrainer, export
 from hf_distill.evaluation import predict
 from hf_distill.recipe import check_export, report_results, results, runs
-from hf_distill.recipe.exports import export_student, export_teacher
+from hf_distill.recipe.exports import export_model, export_teacher
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,7 @@ def test_a_teacher_that_cannot_be_exported_is_left_out(tmp_path: Path, caplog: p
         assert export_teacher(other, exported.model(), tmp_path, exported.texts(), exported.pad, "onnx") == []
     assert "The teacher has no place in the table of ONNX files: As ONNX the model answers differently" in caplog.text
     with pytest.raises(ValueError, match="answers differently"):
-        export_student(other, tmp_path, exported.texts(), exported.pad, "onnx")
+        export_model(other, tmp_path, exported.texts(), exported.pad, "onnx")
 
 
 def test_a_teacher_for_other_classes_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -141,7 +141,7 @@ def test_a_student_that_cannot_be_exported_is_published_all_the_same(
         raise RuntimeError("no such operator")
 
     told: list[Any] = []
-    monkeypatch.setattr(results, "export_student", fail)
+    monkeypatch.setattr(results, "export_model", fail)
     monkeypatch.setattr(results, "track_report", lambda *given: told.append(given[1]))
     rows = Dataset.from_list(exported.texts())
     report = results.report_results(

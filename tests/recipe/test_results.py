@@ -61,7 +61,7 @@ def test_what_was_measured_of_onnx_files_stays_with_them(
         (tmp_path / "onnx" / "model.onnx").touch()
     stand_ins = {
         "compare": lambda *_, **__: report(),
-        "export_student": lambda *_: [row("ONNX", 11)],
+        "export_model": lambda *_: [row("ONNX", 11)],
         "export_teacher": lambda *_: [],
     }
     for name, value in {**stand_ins, "save_plots": lambda *_: [], "track_report": lambda *_: None}.items():
