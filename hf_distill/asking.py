@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -15,7 +15,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers.trainer_utils import has_length
 
-from hf_distill.batches import COUNTS, TEACHER_INPUTS, TeacherCollator
+from hf_distill.batches import COUNTS, TEACHER_INPUTS, TeacherCollator, spread_rows
 from hf_distill.example_ids import EXAMPLE_ID, count_of_examples
 from hf_distill.features import check_no_class_scores, tapped
 from hf_distill.image_check import check_student_reads, holds_images
@@ -78,7 +78,7 @@ class AskingTrainer(PublishingTrainer):
         if not holds_images(self.train_dataset):
             return
         with isolated_randomness():
-            batch = next(self.collated(range(min(2, len(self.train_dataset)))))  # two, for those who mix images
+            batch = next(self.collated(range(2)))  # two, for those who mix images
         shape = tuple(batch["pixel_values"].shape[1:])
         if getattr(self.model, "main_input_name", None) == "pixel_values":
             check_student_reads(self.model, shape)
@@ -106,11 +106,12 @@ class AskingTrainer(PublishingTrainer):
         """A batch without what only teachers and the loss look at."""
         return {key: value for key, value in inputs.items() if key not in self._hidden_from_student}
 
-    def collated(self, rows: range) -> Iterator[dict[str, Any]]:
-        """Batches made of these rows of the training set."""
+    def collated(self, rows: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Batches made of these rows of the training set, as far as there are so many."""
         dataset, collator = self.train_dataset, self.data_collator
         if not has_length(dataset):
-            dataset = list(islice(dataset, rows.stop))
+            dataset = list(islice(dataset, rows[-1] + 1))
+        rows = [row for row in rows if row < len(dataset)]
         if isinstance(dataset, Dataset):
             dataset = self._remove_unused_columns(dataset)
         else:
@@ -166,8 +167,7 @@ class AskingTrainer(PublishingTrainer):
         if not self.teachers or not wanted or self.train_dataset is None or not has_length(self.train_dataset):
             return {}
         with isolated_randomness():
-            total = len(self.train_dataset)
-            batches = list(self.collated(range(0, total, max(total // wanted, 1))[:wanted]))
+            batches = list(self.collated(spread_rows(len(self.train_dataset), wanted)))
         labels = torch.cat([batch["labels"] for batch in batches]) if "labels" in batches[0] else None
         scores = {name: self._score(name, batches, labels) for name in self.teachers}
         return {name: score for name, score in scores.items() if score is not None}

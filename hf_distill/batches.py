@@ -124,6 +124,17 @@ def first_row(rows: Any) -> Mapping[str, Any] | None:
     return row if isinstance(row, Mapping) else None
 
 
+def spread_rows(total: int, most: int) -> list[int]:
+    """So many row numbers of a data set of this length, evenly spread from the first to the last; all if no more.
+
+    Example:
+        >>> spread_rows(10, 4), spread_rows(2, 4)
+        ([0, 3, 6, 9], [0, 1])
+    """
+    count = min(total, most)
+    return [(total - 1) * number // max(count - 1, 1) for number in range(count)]
+
+
 def data_sets(dataset: Any) -> Iterable[Any]:
     """The data sets of ``eval_dataset``, which may be several under names."""
     return dataset.values() if isinstance(dataset, dict) else [dataset]

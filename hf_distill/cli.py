@@ -22,7 +22,6 @@ from typing import Any, TextIO
 
 import datasets
 import transformers
-from safetensors import SafetensorError
 
 from hf_distill.deployment import deployment, deployment_rows, joined
 from hf_distill.deployment_table import deployment_lines
@@ -34,7 +33,7 @@ from hf_distill.onnx_classifier import ONNX_FILES
 from hf_distill.predictor import Answer, Predictor
 from hf_distill.pushing import push_folder
 from hf_distill.recipe.exports import EXPORTS, export_teacher
-from hf_distill.recipe.program import print_utf8
+from hf_distill.recipe.program import MISTAKES, print_utf8, said
 from hf_distill.report import DistillationReport
 from hf_distill.report_page import report_page
 from hf_distill.whole_file import whole_file
@@ -43,9 +42,6 @@ logger = logging.getLogger(__name__)
 
 MADE_UP = 64
 """So many inputs check an export where the user gives none."""
-
-MISTAKES = (ValueError, KeyError, OSError, ImportError, SafetensorError)
-"""What the user can mend."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,8 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MISTAKES as error:
         if chosen.debug:
             raise
-        text = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"error: {' '.join(str(text).split())}", file=sys.stderr)
+        print(f"error: {' '.join(said(error).split())}", file=sys.stderr)
         return 1
     return 0
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from torch import nn
 
+from hf_distill.batches import spread_rows
 from hf_distill.environment import deployment_versions, machine
 from hf_distill.evaluation import Speed, measure_speed
 from hf_distill.evaluation.compare import SPEED_EXAMPLES
@@ -51,9 +51,7 @@ def deployment_rows(
         ``throughput_per_s``, ``accuracy``, ``agreement`` (share of decisions that are PyTorch's) and ``max_error`` (of
         a logit), both ``None`` for PyTorch itself; for int8 ``bound`` and ``within_bound``.
     """
-    spread = np.linspace(0, len(examples) - 1, min(SPEED_EXAMPLES, len(examples))).astype(int)
-    some = [examples[int(row)] for row in spread]
-
+    some = [examples[row] for row in spread_rows(len(examples), SPEED_EXAMPLES)]
     first = exports[0]
     contestants: dict[str, nn.Module] = {PYTORCH: plain_copy(model)}
     found: dict[str, dict[str, Any]] = {

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_distill.redaction import HUB_TOKEN, OUTSIDE_PATH, SECRET, SECRET_FLAG
+from hf_distill.redaction import HUB_TOKEN, LOGIN, OUTSIDE_PATH, SECRET, SECRET_FLAG
 
 SECRET_NAME = re.compile(rf"(?i)(?:^|[_-]){SECRET}$")
 SPECIAL_TOKENS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
@@ -34,7 +34,8 @@ def leaks(text: str, name: str, places: Sequence[Path] = (), class_names: Sequen
         >>> leaks('{"base_model_name_or_path": "/mnt/firm/models/base"}', "adapter_config.json")
         ['the local path /mnt/firm/models/base']
     """
-    found = ["a token or key"] if HUB_TOKEN.search(text) or any(map(_is_random, SECRET_FLAG.finditer(text))) else []
+    secret = HUB_TOKEN.search(text) or LOGIN.search(text) or any(map(_is_random, SECRET_FLAG.finditer(text)))
+    found = ["a token or key"] if secret else []
     found += [f"the local path {place}/" for place in places if len(place.parts) > 1 and _below(place).search(text)]
     if name.endswith(".json"):
         for key, value in _strings(_parsed(text, name)):

@@ -201,6 +201,8 @@ class Objective:
             raise ValueError(
                 f"{sorted(logged)} would overwrite what is logged of another term: choose other term names."
             )
+        if len({name.replace(".", "_") for name in terms}) < len(terms):  # see `trained`
+            raise ValueError(f"Among {sorted(terms)} two differ by a dot alone: choose other term names.")
         self.terms = terms
 
     def __call__(self, step: StepView, features: bool = True) -> dict[str, Tensor]:

@@ -10,6 +10,8 @@ SECRET = r"(?:token|password|secret|key)"
 PRIVATE_NAME = re.compile(rf"(?i)(?:^|[_-]){SECRET}$|^(?:host|node|user)(?:_?name)?$")
 SECRET_FLAG = re.compile(rf"(?i)(--[\w-]*{SECRET}[= ]|\b\w*{SECRET}=)(?:'[^']*'|\"[^\"]*\"|\S+)")
 HUB_TOKEN = re.compile(r"\b(?:hf|api)_[A-Za-z0-9]{20,}")
+LOGIN = re.compile(r"://[^\s/@'\"]+:[^\s/@'\"]+@")
+"""``https://anna:PASSWORD@example.org``"""
 OUTSIDE = r"(?:file://|[A-Za-z]:[\\/]|~[\w.-]*[\\/]|(?:\.\.[\\/])+|[\\/]{1,2}(?=[\w.]))"
 OUTSIDE_PATH = re.compile(
     rf"(?P<quote>['\"])(?P<flag>(?:--[\w-]+=)?(?:config:)?)(?P<quoted>{OUTSIDE}[^'\"]*)(?P=quote)|"
@@ -30,7 +32,7 @@ def redacted(value: Any) -> Any:
         'train.py --data path/to/sst2 --hub_token *** --output_dir out/student'
     """
     if isinstance(value, str):
-        text = HUB_TOKEN.sub("***", SECRET_FLAG.sub(r"\1***", value))
+        text = LOGIN.sub("://***@", HUB_TOKEN.sub("***", SECRET_FLAG.sub(r"\1***", value)))
         return OUTSIDE_PATH.sub(lambda path: (path["flag"] or "") + shortened(path["quoted"] or path["bare"]), text)
     if isinstance(value, Mapping):
         return {redacted(key): redacted(item) for key, item in value.items()}
@@ -40,13 +42,17 @@ def redacted(value: Any) -> Any:
 
 
 def public_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings, redacted, without those that are named after a secret, a user or a host.
+    """The settings, redacted, without those that are named after a secret, a user or a host, however deep they lie.
 
     Example:
-        >>> public_settings({"seed": 0, "hub_token": "hf_123", "hostname": "annas-laptop"})
-        {'seed': 0}
+        >>> public_settings({"seed": 0, "hub_token": "hf_123", "deepspeed": {"comet": {"api_key": "x"}}})
+        {'seed': 0, 'deepspeed': {'comet': {}}}
     """
-    return {name: redacted(value) for name, value in settings.items() if not PRIVATE_NAME.search(name)}
+    return {
+        name: public_settings(value) if isinstance(value, Mapping) else redacted(value)
+        for name, value in settings.items()
+        if not PRIVATE_NAME.search(str(name))
+    }
 
 
 def shortened(path: str) -> str:

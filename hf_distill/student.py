@@ -5,10 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from hf_distill.labels import class_order, classes_of
+from hf_distill.randomness import isolated_randomness
+from hf_distill.redaction import first_line
+
+CURE = "Build the student from a smaller configuration instead."
 
 
 def student_from_teacher(teacher: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:
@@ -22,7 +27,7 @@ def student_from_teacher(teacher: PreTrainedModel, layers: Sequence[int]) -> Pre
         A new model that shares no memory with the teacher and can be saved and loaded like any other.
 
     Raises:
-        ValueError: there is no single stack of layers, or a layer does not exist.
+        ValueError: there is no single stack of layers, a layer does not exist, or what is saved could not be loaded.
 
     Source:
         Sanh et al. 2019, arXiv:1910.01108 (DistilBERT), starts the student from every second layer of the teacher.
@@ -43,7 +48,14 @@ def student_from_teacher(teacher: PreTrainedModel, layers: Sequence[int]) -> Pre
     kept = [copy.deepcopy(stack[index]) for index in layers]
     del stack[:]
     stack.extend(kept)
+    for place, layer in enumerate(kept):
+        for module in layer.modules():
+            if "layer_idx" in vars(module):  # where it finds its own part of a cache
+                vars(module)["layer_idx"] = place
     student.config.num_hidden_layers = len(kept)
+    if getattr(student.config, "layer_types", None):
+        student.config.layer_types = [student.config.layer_types[index] for index in layers]
+    _check_loads(student)
     return student.requires_grad_(True).train()
 
 
@@ -62,22 +74,35 @@ def with_class_order(model: PreTrainedModel, classes: Sequence[str]) -> PreTrain
     """
     order = class_order(classes, classes_of(model.config))
     if order is not None:
-        heads = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
-        head = [layer for layer in heads if layer.out_features == len(classes)][-1]
-        for parameter in (head.weight, head.bias):
-            if parameter is not None:
-                parameter.data = parameter.data[order]
+        linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+        heads = 2 if type(model).__name__.endswith("WithTeacher") else 1  # DeiT and LeViT answer with the mean of two
+        for head in [layer for layer in linear if layer.out_features == len(classes)][-heads:]:
+            for parameter in (head.weight, head.bias):
+                if parameter is not None:
+                    parameter.data = parameter.data[order]
     model.config.id2label = dict(enumerate(classes))
     model.config.label2id = {name: index for index, name in enumerate(classes)}
     return model
 
 
+def _check_loads(student: PreTrainedModel) -> None:
+    """Raise where a config cannot say which layers were kept, so that what is saved could not be loaded again."""
+    try:
+        config = type(student.config).from_dict(student.config.to_dict())
+        with torch.device("meta"), isolated_randomness():
+            same = type(student)(config).state_dict().keys() == student.state_dict().keys()
+    except Exception as error:  # each model and its config refuse in their own way
+        name = type(student).__name__
+        raise ValueError(f"{name} cannot do with fewer layers ({first_line(error)}). {CURE}") from error
+    if not same:
+        raise ValueError(f"The layers of {type(student).__name__} differ with their place. Keep others. {CURE}")
+
+
 def _layer_stack(model: PreTrainedModel) -> nn.ModuleList:
-    count = model.config.num_hidden_layers
+    count = getattr(model.config, "num_hidden_layers", None)
     stacks = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == count]
     if len(stacks) != 1:
         raise ValueError(
-            f"{type(model).__name__} has {len(stacks)} stacks of {count} layers, where one is needed. Build the "
-            "student from a smaller configuration instead."
+            f"{type(model).__name__} has {len(stacks)} stacks of {count} layers, where one is needed. {CURE}"
         )
     return stacks[0]

@@ -9,6 +9,7 @@ test digits are by other hands than the training digits.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -22,15 +23,20 @@ SPLITS = {"train": slice(0, 1000), "validation": slice(1000, 1200), "test": slic
 
 
 def make(folder: Path) -> str:
-    """Write the splits into a folder, which is made; return it."""
+    """Write the splits into a folder, which is made; return it. What is there already stays as it is."""
     folder.mkdir(parents=True, exist_ok=True)
     digits = load_digits()
     pixels = (digits.images * 255 / 16).round().astype(np.uint8)
     features = Features({"image": Image(), "label": ClassLabel(names=CLASSES)})
     for split, rows in SPLITS.items():
+        file = folder / f"{split}.parquet"
+        if file.is_file():
+            continue
         pictures = [Picture.fromarray(array) for array in pixels[rows]]
         made = Dataset.from_dict({"image": pictures, "label": digits.target[rows].tolist()}, features)
-        made.to_parquet(str(folder / f"{split}.parquet"))
+        unfinished = folder / f"{split}.{os.getpid()}"
+        made.to_parquet(str(unfinished))
+        unfinished.replace(file)
     return str(folder)
 
 

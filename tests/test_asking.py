@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from datasets import Dataset
 
-from hf_distill import DistillationTrainer
+from hf_distill import ColumnTeacher, DistillationTrainer
 
 
 def solvable(rows: int = 96) -> Any:
@@ -66,3 +67,12 @@ def test_scoring_does_not_touch_the_random_numbers(tmp_path: Path) -> None:
     assert random.getstate() == before[0]
     assert np.random.get_state()[1].tolist() == before[1]
     assert torch.equal(torch.get_rng_state(), before[2])
+
+
+def test_sorted_examples_are_scored_from_the_first_to_the_last(tmp_path: Path) -> None:
+    """A teacher that is right about the first class and wrong about the second is as good as chance."""
+    rows = Dataset.from_dict({"input_ids": [[5]] * 127, "labels": [0] * 64 + [1] * 63, "soft": [[1.0, 0.0]] * 127})
+    args = tiny.arguments(tmp_path, teacher_score_examples=64)
+    trainer = DistillationTrainer(tiny.bert(labels=2), args, train_dataset=rows, teacher_model=ColumnTeacher("soft"))
+    with pytest.raises(ValueError, match="nothing to teach"):
+        trainer.score_teachers()

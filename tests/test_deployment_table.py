@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import Any
 
 import pytest
@@ -50,6 +49,6 @@ def test_int8_says_whether_it_keeps_within_its_bound(within: bool, says: str, ac
 
 
 def test_without_a_split_the_title_has_none() -> None:
-    title = deployment_title(section(split=None, dataset="org/" + "long " * 30))
-    assert "None" not in title
-    assert all(len(line) <= 100 for line in textwrap.wrap(title, 100))
+    found = section(split=None, dataset="org/" + "long " * 30)
+    assert "None" not in deployment_title(found)
+    assert all(len(line) <= 100 for line in deployment_lines(found))

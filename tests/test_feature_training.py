@@ -267,6 +267,13 @@ def test_adapters_and_losses_learn_and_the_given_objective_does_not(tmp_path: Pa
     assert sum(len(group["params"]) for group in groups) == len(decay)
 
 
+def test_a_single_example_is_enough_to_look_at(tmp_path: Path) -> None:
+    trainer = hinted(tmp_path, max_steps=1, teacher_score_examples=0)
+    trainer.train_dataset = tiny.dataset(rows=1)
+    trainer.train()
+    assert len(trainer.distillation_objective.terms["hint"].adapters) == 1
+
+
 def test_a_second_training_goes_on_with_the_same_adapters(tmp_path: Path) -> None:
     trainer = hinted(tmp_path, learning_rate=1e-2)
     trainer.train()

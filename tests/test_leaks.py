@@ -47,6 +47,7 @@ def test_local_paths(name: str, text: object, expected: str) -> None:
         ("modeling_mine.py", f'login(api_key="{KEY}")'),
         ("tokenizer_config.json", {"x": TOKEN}),
         ("README.md", f"hf download --token {TOKEN}"),
+        ("README.md", "from https://anna:hunter2@example.org/films.csv"),
     ],
 )
 def test_tokens_and_keys(name: str, text: object) -> None:
@@ -57,7 +58,10 @@ def test_tokens_and_keys(name: str, text: object) -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("README.md", "See https://example.org/opt/page and https://example.org/home/anna/page."),
+        (
+            "README.md",
+            "See https://example.org/@anna:films and https://example.org/opt/page and https://example.org/home/anna/page.",
+        ),
         ("README.md", "runs/opt/sst2, ./opt/sst2, ~/opt/sst2, ../opt/sst2, -/opt/, /optional/x and /home/annabel/x"),
         ("README.md", 'curl 127.0.0.1:8080/predict; <details></details>; "/no_think"; HF_TOKEN=... and token=True'),
         ("report.html", "<td>n/a</td><style>a{b:url(data:image/png;base64,ab/opt+cd/EF==)}</style>"),

@@ -158,3 +158,8 @@ def test_the_description_says_everything() -> None:
         "ce": "LabelTerm(weight=0.3)",
         "kd": "LogitTerm(SoftTargetLoss(temperature=cosine(4.0, 1.0)), weight=0.7, teacher='a')",
     }
+
+
+def test_names_that_differ_by_a_dot_alone_are_refused() -> None:
+    with pytest.raises(ValueError, match="differ by a dot alone"):
+        Objective(**{"a.b": LabelTerm(), "a_b": LabelTerm()})

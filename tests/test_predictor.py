@@ -120,6 +120,9 @@ def test_what_is_missing_is_said(texts: Path, images: Path, tmp_path: Path) -> N
     tiny.vgg().save_pretrained(tmp_path / "image")
     with pytest.raises(FileNotFoundError, match=r"has no image processor \(preprocessor_config"):
         Predictor.load(tmp_path / "image")
+    (tmp_path / "image" / "preprocessor_config.json").write_text("{half")
+    with pytest.raises(OSError, match=r"preprocessor_config\.json' is not a valid JSON file"):
+        Predictor.load(tmp_path / "image")
     model = exported.model()
     model.config.problem_type = "multi_label_classification"
     with pytest.raises(ValueError, match="this model is for multi_label_classification"):

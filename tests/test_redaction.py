@@ -65,5 +65,14 @@ def test_settings_lose_what_is_named_after_a_secret_a_user_or_a_host():
     assert public_settings({**settings, "tokenizer": "t", "max_tokens": 5}) == {"tokenizer": "t", "max_tokens": 5}
 
 
+def test_settings_lose_it_however_deep_it_lies():
+    settings = {"deepspeed": {"comet": {"api_key": "x"}, "stage": 2}, "urls": ["https://anna:x@example.org/y"]}
+
+    assert public_settings(settings) == {
+        "deepspeed": {"comet": {}, "stage": 2},
+        "urls": ["https://***@example.org/y"],
+    }
+
+
 def test_a_name_with_spaces_becomes_one_word():
     assert shortened("/srv/movie reviews") == "path/to/movie_reviews"

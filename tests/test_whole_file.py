@@ -23,8 +23,13 @@ def test_what_was_there_stays_until_the_new_file_is_complete(tmp_path: Path) -> 
 def test_a_file_that_is_not_finished_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_text("old")
-    with pytest.raises(OSError, match="No space left"), whole_file(path) as file:
-        file.write("half")
-        raise OSError("No space left on device")
+
+    def half() -> None:
+        with whole_file(path) as file:
+            file.write("half")
+            raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        half()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

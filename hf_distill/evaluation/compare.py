@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from hf_distill.batches import spread_rows
 from hf_distill.environment import library_versions, machine
 from hf_distill.evaluation.comparable import by_split, check_counts, check_labels, labelled_splits
 from hf_distill.evaluation.prediction import Collator, Predictions, predict
@@ -73,8 +74,8 @@ def evaluate_model(
     Speed is measured in the model's own precision on 32 rows spread evenly over the dataset.
     """
     predictions = predict(model, dataset, data_collator, batch_size, device, bf16=bf16, desc=desc)
-    rows = np.linspace(0, len(dataset) - 1, min(SPEED_EXAMPLES, len(dataset))).astype(int)
-    speed = measure_speed(model, [dataset[int(row)] for row in rows], data_collator, device)
+    rows = [dataset[row] for row in spread_rows(len(dataset), SPEED_EXAMPLES)]
+    speed = measure_speed(model, rows, data_collator, device)
     return ModelResult(predictions, count_parameters(model), size_mb(model), speed)
 
 

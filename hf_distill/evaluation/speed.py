@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,11 @@ def _timed(
     model: nn.Module, batches: list[dict[str, Any]], device: torch.device, *, warmup: int, calls: int, seconds: float
 ) -> list[float]:
     """Milliseconds of each call, over the batches in turn."""
-    finish: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else _nothing
+    finish: Callable[[], None] = _nothing
+    if device.type == "cuda":
+        finish = partial(torch.cuda.synchronize, device)  # by itself it waits for the first GPU
+    elif device.type == "mps":
+        finish = torch.mps.synchronize
     for call in range(warmup):
         model(**batches[call % len(batches)])
     finish()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -12,6 +13,9 @@ import transformers
 from safetensors import SafetensorError
 
 from hf_distill.processes import leave_together
+
+MISTAKES = (ValueError, KeyError, OSError, ImportError, SafetensorError)
+"""What the user can mend."""
 
 
 def run(main: Callable[[], None]) -> None:
@@ -27,13 +31,17 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
         leave_together()
-    except (ValueError, KeyError, OSError, SafetensorError) as error:
-        if any(word.endswith("debug") for word in sys.argv):
+    except MISTAKES as error:
+        if re.search(r"--log[_-]level[= ]debug", " ".join(sys.argv)):
             raise
-        text = error.args[0] if isinstance(error, KeyError) and error.args else error
-        cure = " Free some space and run the same command again." if "No space left" in str(text) else ""
-        print(f"error: {text}{cure}", file=sys.stderr)
+        cure = " Free some space and run the same command again." if "No space left" in said(error) else ""
+        print(f"error: {said(error)}{cure}", file=sys.stderr)
         sys.exit(2)
+
+
+def said(error: BaseException) -> str:
+    """What an error says, without the quotes that a ``KeyError`` puts around it."""
+    return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
 
 
 def print_utf8() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datasets import Dataset
 from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_distill.fingerprints import tokenizer_fingerprint
 from hf_distill.labels import class_order, classes_of
 from hf_distill.recipe.columns import TextData
 from hf_distill.recipe.models import (
@@ -72,7 +73,7 @@ def tokenizer_of_student(student: str, teacher_tokenizer: PreTrainedTokenizerBas
     if name == "layers":
         return teacher_tokenizer
     own = load_tokenizer(name)
-    same = type(own) is type(teacher_tokenizer) and own.get_vocab() == teacher_tokenizer.get_vocab()
+    same = tokenizer_fingerprint(own) == tokenizer_fingerprint(teacher_tokenizer)  # its rules too: cased or uncased
     return teacher_tokenizer if same else own
 
 

@@ -58,6 +58,15 @@ def test_a_slow_model_is_timed_for_as_long_as_allowed_only(sleeper):
     assert sleeper.sizes.count(1) == 1 + 10  # warm-up, then 10 calls of 3 ms in half of the time
 
 
+@pytest.mark.parametrize(("device", "waits_for"), [("cuda:1", torch.device("cuda:1")), ("mps", None), ("cpu", "none")])
+def test_the_device_in_use_is_waited_for(device, waits_for, monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append(None))
+    speed._timed(lambda: None, [{}], torch.device(device), warmup=0, calls=1, seconds=1)
+    assert set(waited) == (set() if waits_for == "none" else {waits_for})
+
+
 def test_no_examples_is_an_error():
     with pytest.raises(ValueError, match="at least one example"):
         measure_speed(Sleeper(Clock()), [])

@@ -63,3 +63,27 @@ def test_a_code_page_without_a_letter_costs_no_report(monkeypatch: pytest.Monkey
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="cp1252", newline=""))
     run(lambda: print("KL(teacher‖student)", flush=True))
     assert written.getvalue().decode("utf-8") == "KL(teacher‖student)\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "traceback"),
+    [(["--output_dir", "out/debug"], False), (["--log_level", "debug"], True), (["--log-level=debug"], True)],
+)
+def test_a_traceback_is_for_those_who_ask_for_it(
+    words: list[str], traceback: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def main() -> None:
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr("sys.argv", ["recipe.py", *words])
+    with pytest.raises(ValueError if traceback else SystemExit):
+        run(main)
+
+
+def test_a_full_disk_has_a_cure(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise OSError("No space left on device")
+
+    with pytest.raises(SystemExit):
+        run(main)
+    assert "Free some space and run the same command again." in capsys.readouterr().err

@@ -11,6 +11,7 @@ import torch
 from datasets import Dataset, DatasetDict
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from tokenizers.normalizers import Lowercase
 from transformers import PreTrainedTokenizerFast
 
 from hf_distill.recipe import TextData, fine_tuned_teacher, text
@@ -23,6 +24,17 @@ DATA = TextData(DatasetDict(train=ROWS, validation=ROWS), ("text",), ("negative"
 def tokenizer() -> PreTrainedTokenizerFast:
     vocabulary = WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]")
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(vocabulary), pad_token="[PAD]", unk_token="[UNK]")
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_tokenizer_with_other_rules_is_the_students_own(tmp_path: Path, same: bool) -> None:
+    """The same words are not enough: one of the two may be for words in lower case alone."""
+    own = tokenizer()
+    if not same:
+        own.backend_tokenizer.normalizer = Lowercase()
+    own.save_pretrained(tmp_path)
+    teachers = tokenizer()
+    assert (text.tokenizer_of_student(str(tmp_path), teachers) is teachers) == same
 
 
 @pytest.mark.parametrize(

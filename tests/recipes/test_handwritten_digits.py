@@ -26,3 +26,11 @@ def test_every_digit_is_in_one_split_with_its_label(tmp_path: Path) -> None:
     labels = [label for rows in data.splits.values() for label in rows["labels"][:]]
     assert labels == digits.target.tolist()
     assert data.classes[:3] == ("zero", "one", "two")
+
+
+def test_what_another_run_may_be_reading_is_not_written_again(tmp_path: Path) -> None:
+    handwritten_digits.make(tmp_path)
+    before = {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    handwritten_digits.make(tmp_path)
+    assert {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == before
+    assert len(before) == 3
