@@ -214,6 +214,12 @@ def test_statistics_of_the_channels() -> None:
     np.testing.assert_allclose(std, pixels.std(axis=(0, 2, 3)), atol=1e-4)
 
 
+def test_images_of_one_colour_can_be_normalised() -> None:
+    data = as_image_classification(splits([Image.new("RGB", (4, 4), (250, 9, 0))] * 2), size=4)
+    rows = data.read(data.splits["train"], *data.channel_statistics())
+    torch.testing.assert_close(rows[0]["pixel_values"], torch.zeros(3, 4, 4), atol=0.1, rtol=0.0)
+
+
 def test_views_are_augmented_and_what_is_read_is_not() -> None:
     data = as_image_classification(splits([picture(), picture()]), size=32)
     given = data.splits["train"], (0.5,) * 3, (0.5,) * 3

@@ -12,6 +12,7 @@ from datasets import Dataset, DatasetDict
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.normalizers import Lowercase
+from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 
 from hf_distill.recipe import TextData, fine_tuned_teacher, text
@@ -72,3 +73,12 @@ def test_the_training_of_a_teacher_is_about_the_folder_that_it_starts_from(
     first, again, other = (call.kwargs["about"] for call in trained.call_args_list)
     assert first == again
     assert {**first, "start": other["start"]} == other != first
+
+
+def test_a_teacher_that_reads_the_texts_itself_reads_no_more_of_them() -> None:
+    own = tokenizer()
+    own.backend_tokenizer.pre_tokenizer = Whitespace()
+    teacher = text.live_teacher(tiny.bert(), "teacher", own, DATA, max_length=3)
+    [read] = teacher.collate([{"text": "a b c d e f"}]).values()
+    assert read["input_ids"].shape == (1, 3)
+    assert own("a b c d e f", truncation=True)["input_ids"] == [2, 3, 4, 5, 6, 7]  # the student's is as it was
