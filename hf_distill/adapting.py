@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_distill.asking import AskingTrainer
+from hf_distill.checkpoints import restore_renamed
 from hf_distill.features import check_checkpointing, find_module
 from hf_distill.objective import Objective
 from hf_distill.randomness import isolated_randomness
@@ -174,8 +175,13 @@ class AdaptingTrainer(AskingTrainer):
         self._restore(checkpoint)  # first, because its message says more than the optimizer's
         super()._load_optimizer_and_scheduler(checkpoint)
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        restore_renamed(self.model if model is None else model, resume_from_checkpoint)
+
     def _load_best_model(self) -> None:
         super()._load_best_model()
+        restore_renamed(self.model, self.state.best_model_checkpoint)
         self._restore(self.state.best_model_checkpoint)
 
     def _restore(self, checkpoint: str | None) -> None:
