@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from datasets import ClassLabel, Dataset, DatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict, Value
 
 from hf_distill.losses import NO_LABEL
 
@@ -79,9 +79,12 @@ def find_label_column(rows: Dataset, wanted: str | None) -> str:
 
     Raises:
         KeyError: there is no such column, or none that could be meant.
+        ValueError: the wanted one holds neither names nor numbers.
     """
     if wanted is not None:
         require([wanted], rows, "train")
+        if not isinstance(rows.features[wanted], ClassLabel | Value):
+            raise ValueError(f"Column {wanted!r} holds no labels but {rows.features[wanted]}: name another.")
         return wanted
     class_labels = [name for name, feature in rows.features.items() if isinstance(feature, ClassLabel)]
     named = class_labels if len(class_labels) == 1 else [name for name in rows.column_names if name.lower() in LABELS]

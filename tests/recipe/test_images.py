@@ -135,6 +135,8 @@ def test_labels_are_checked_as_those_of_texts_are() -> None:
         as_image_classification(DatasetDict(train=same), size=32)
     with pytest.raises(KeyError, match="Did you mean 'label'"):
         as_image_classification(given, size=32, label="lable")
+    with pytest.raises(ValueError, match=r"Column 'image' holds no labels but Image\("):
+        as_image_classification(given, size=32, label="image")
     unlabelled = given["train"].remove_columns("label")
     data = as_image_classification(DatasetDict(train=given["train"], test=unlabelled), size=32)
     assert data.splits["test"]["labels"][:] == [-100, -100]
