@@ -57,8 +57,8 @@ class ImageData(LabelledSplits):
                 counts[channel] += np.bincount(pixels[:, channel].reshape(-1), minlength=256)
         levels = np.arange(256) / 255
         mean = (counts @ levels) / counts.sum(axis=1)
-        std = np.sqrt((counts @ levels**2) / counts.sum(axis=1) - mean**2)
-        return tuple(mean.round(4).tolist()), tuple(np.maximum(std, 1e-3).round(4).tolist())
+        variance = (counts @ levels**2) / counts.sum(axis=1) - mean**2  # rounding may go below 0
+        return tuple(mean.round(4).tolist()), tuple(np.sqrt(np.maximum(variance, 1e-6)).round(4).tolist())
 
     def read(self, rows: Dataset, mean: Sequence[float], std: Sequence[float]) -> Dataset:
         """Rows that give normalised tensors."""
