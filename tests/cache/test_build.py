@@ -95,6 +95,7 @@ def test_a_model_that_was_saved_and_loaded_is_the_same_teacher(tmp_path: Path, a
     (tmp_path / "cache/identity.json").write_text(json.dumps(older))
     again = cache_teacher(rows, model, tmp_path / "cache", data_collator=pad)
     assert (len(asked), len(again.store)) == (1, 30), "what an older version has kept"
+    assert json.loads((tmp_path / "cache/identity.json").read_text()) == identity, "and what it did not know is noted"
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,8 @@ def test_half_a_checkpoint_is_passed_over(tmp_path: Path) -> None:
     for step, name in ((3, "trainer_state.json"), (12, "trainer_state.json"), (15, "config.json")):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}" / name).write_text('{"global_step": 1}')
+    (tmp_path / "checkpoint-18").mkdir()
+    (tmp_path / "checkpoint-18" / "trainer_state.json").write_text('{"global_st')  # a full disk
     assert run.begin() == str(tmp_path / "checkpoint-12")
 
 
