@@ -49,7 +49,7 @@ def public_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         {'seed': 0, 'deepspeed': {'comet': {}}}
     """
     return {
-        name: public_settings(value) if isinstance(value, Mapping) else redacted(value)
+        redacted(name): public_settings(value) if isinstance(value, Mapping) else redacted(value)
         for name, value in settings.items()
         if not PRIVATE_NAME.search(str(name))
     }

@@ -46,6 +46,7 @@ from hf_distill.recipe import (
     check_image_model,
     check_objective,
     check_push,
+    check_sources,
     check_training,
     hardware_defaults,
     live_image_teacher,
@@ -244,9 +245,10 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
         raise ValueError("Say which images: --dataset PATH, of a folder with a folder of images for each class.")
     output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
     check_export(recipe.export)
-    check_training(args, {recipe.teacher, recipe.student} - NEW_MODELS.keys())
+    check_training(args)
     check_push(args)
     shared = Path(recipe.shared_dir or output)
+    check_sources({recipe.teacher, recipe.student} - NEW_MODELS.keys(), output, shared)
     args, objective = with_method(args, recipe.method)
     features = {path for path in recipe.keep_features.split(",") if path}
     if features and not recipe.views:

@@ -36,6 +36,7 @@ from hf_distill.recipe import (
     check_export,
     check_names,
     check_push,
+    check_sources,
     check_training,
     fine_tuned_teacher,
     grouping_by_length,
@@ -187,9 +188,10 @@ def main() -> None:
     recipe, kept, about_card, args = parse(types, PRESETS, description=__doc__)
     output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
     check_export(recipe.export)
-    check_training(args, (recipe.teacher, recipe.student))
+    check_training(args)
     check_push(args)
     shared = Path(recipe.shared_dir or output)
+    check_sources((recipe.teacher, recipe.student), output, shared)
     args, objective = with_target(args, recipe.target)
     name = recipe.dataset or "film reviews from a grammar"
     language = "en" if recipe.dataset in ("", RecipeArguments.dataset) else None

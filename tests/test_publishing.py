@@ -127,7 +127,7 @@ def test_a_push_that_fails_at_a_save_stops_no_training_and_the_next_finishes_the
         student.train()
 
     assert student.state.global_step == 2
-    [record] = caplog.records
+    [record] = (record for record in caplog.records if record.name.startswith("hf_distill"))  # others may warn too
     assert "training goes on, and the next save pushes again. The token may not write" in record.getMessage()
     assert hub.commits == 1
     assert same(student.model, hub.repos[REPO])

@@ -23,6 +23,7 @@ from hf_distill.recipe.push import check_push
 from hf_distill.recipe.reach import hub_reachable
 from hf_distill.recipe.results import report_results
 from hf_distill.recipe.runs import (
+    check_sources,
     check_training,
     train_run,
     train_with_controls,
@@ -65,6 +66,7 @@ __all__ = [
     "check_names",
     "check_objective",
     "check_push",
+    "check_sources",
     "check_training",
     "fine_tuned_teacher",
     "grouping_by_length",

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -35,27 +36,41 @@ logger = logging.getLogger(__name__)
 SETTINGS_FILE, FINISHED_FILE = "_settings.json", "_finished.json"
 REPORT_FILES = ("README.md", FILE_NAME, "report.html", *PLOTS)
 """What is written about a model that was trained; ONNX files are the trainer's to delete."""
+MADE_ANEW = re.compile(r"checkpoint-\d+|_(?:student|control)-seed\d+")
+"""What trainings leave in a folder, and other trainings there replace."""
 
 
-def check_training(args: DistillationTrainingArguments, models: Iterable[str] = ()) -> None:
+def check_training(args: DistillationTrainingArguments) -> None:
     """Raise, before anything takes long, where a recipe would not go by an argument, or would overwrite a model.
 
-    Args:
-        args: What a recipe was told.
-        models: Teacher and student, as named.
-
     Raises:
-        ValueError: an argument of ``NOT_HEEDED`` is not at its default, or the folder holds one of the models, or any
-            that is not ours.
+        ValueError: an argument of ``NOT_HEEDED`` is not at its default, or the folder holds a model that is not ours.
     """
     for name, cure in NOT_HEEDED.items():
         if getattr(args, name) != DistillationTrainingArguments.__dataclass_fields__[name].default:
             raise ValueError(f"--{name} has no place in a recipe: leave it out. {cure}")
-    output = Path(args.output_dir)
+    check_folder(Path(args.output_dir))
+
+
+def check_sources(models: Iterable[str], *folders: Path) -> None:
+    """Raise where trainings in these folders would overwrite, or delete, what they start or learn from.
+
+    Args:
+        models: Teacher and student, as named.
+        folders: Where something is trained.
+
+    Raises:
+        ValueError: a model lies in a folder itself, or is a checkpoint, a student or a control there.
+    """
     for name in models:
-        if Path(split_layers(name)[0].removeprefix(NEW)).resolve() == output.resolve():
-            raise ValueError(f"The new student would take the place of {name}. Choose another --output_dir.")
-    check_folder(output)
+        source = Path(split_layers(name)[0].removeprefix(NEW)).resolve()
+        for folder in map(Path.resolve, folders):
+            below = source.relative_to(folder).parts if source.is_relative_to(folder) else ("elsewhere",)
+            if not below or MADE_ANEW.fullmatch(below[0]):
+                raise ValueError(
+                    f"What is trained in {folder.name} would take the place of {name}, which would be lost. Choose "
+                    "another --output_dir, and another --shared_dir if there is one, or copy the model elsewhere."
+                )
 
 
 def check_folder(folder: Path) -> None:

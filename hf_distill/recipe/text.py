@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 from datasets import Dataset
 from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
@@ -21,7 +22,7 @@ from hf_distill.recipe.models import (
     split_layers,
     warn_of_unnamed_classes,
 )
-from hf_distill.recipe.runs import train_run
+from hf_distill.recipe.runs import check_sources, train_run
 from hf_distill.recipe.tokens import padding_collator, tokenize
 from hf_distill.teachers import ModelTeacher, load_classifier, public_name
 from hf_distill.training_args import DistillationTrainingArguments
@@ -103,6 +104,7 @@ def fine_tuned_teacher(
         warn_of_unnamed_classes(name, teacher.config, data.classes)
         return teacher
     logger.info("The teacher %s has no trained head for this task: it is fine-tuned first.", name)
+    check_sources([name], Path(args.output_dir))
     tokens = tokenize_data(data, tokenizer, max_length)
     trainer = train_run(
         "teacher",

@@ -39,7 +39,7 @@ from hf_distill.recipe.models import (
     new_classifier,
     warn_of_unnamed_classes,
 )
-from hf_distill.recipe.runs import train_run
+from hf_distill.recipe.runs import check_sources, train_run
 from hf_distill.teachers import ImageTeacher, ModelTeacher, load_classifier, public_name
 from hf_distill.training_args import DistillationTrainingArguments
 
@@ -180,6 +180,7 @@ def trained_image_teacher(
         warn_of_unnamed_classes(name, teacher.config, data.classes)
         return teacher
     logger.info("The teacher %s is not trained for these classes: it is trained first.", name)
+    check_sources({name} - set(new), Path(args.output_dir))
     trainer = train_run(
         "teacher",
         lambda: new_image_classifier(name, data.classes, data.shape[0], args.seed, new),

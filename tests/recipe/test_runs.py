@@ -20,7 +20,7 @@ from hf_distill.fingerprints import rows_fingerprint
 from hf_distill.image_views import Views
 from hf_distill.losses import HardTargetLoss
 from hf_distill.recipe import runs
-from hf_distill.recipe.runs import Run, changed, check_training, train_run, train_with_controls
+from hf_distill.recipe.runs import Run, changed, check_sources, check_training, train_run, train_with_controls
 
 
 class Tokenizer:
@@ -200,13 +200,16 @@ def test_a_model_or_checkpoints_of_others_are_not_touched(tmp_path: Path, held: 
     assert Run(tmp_path, {"a": 1}).begin() is None
 
 
-@pytest.mark.parametrize("name", ["{}", "{}/../out", "{}:0,1", "config:{}"])
+LOST = ["{}", "{}/../out", "{}:0,1", "config:{}", "{}/checkpoint-8", "{}/_control-seed0:1", "{}/_student-seed1"]
+
+
+@pytest.mark.parametrize("name", LOST)
 def test_a_student_is_not_put_in_the_place_of_what_it_comes_from(tmp_path: Path, name: str) -> None:
     (folder := tmp_path / "out").mkdir()
     (folder / runs.SETTINGS_FILE).write_text('{"a": 2}')  # so it is ours, and would be made anew
-    check_training(tiny.arguments(folder), ["layers:0,1", str(tmp_path)])
+    check_sources(["layers:0,1", str(tmp_path), f"{folder}/_teacher", f"{folder}s", "out"], folder)
     with pytest.raises(ValueError, match="would take the place of"):
-        check_training(tiny.arguments(folder), ["layers:0,1", name.format(folder)])
+        check_sources(["layers:0,1", name.format(folder)], tmp_path / "other", folder)
 
 
 def test_what_was_written_about_a_model_goes_with_it(tmp_path: Path) -> None:

@@ -61,6 +61,12 @@ def test_who_knows_the_classes(
     assert not (tmp_path / "tuned").exists()
 
 
+def test_a_teacher_without_a_head_is_not_tuned_in_its_own_place(tmp_path: Path) -> None:
+    tiny.bert().bert.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="would take the place of"):
+        fine_tuned_teacher(str(tmp_path), DATA, tokenizer(), tiny.arguments(tmp_path), max_length=8)
+
+
 def test_the_training_of_a_teacher_is_about_the_folder_that_it_starts_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

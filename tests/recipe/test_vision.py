@@ -175,6 +175,14 @@ def test_a_teacher_of_another_size_is_trained_asked_and_measured_on_images_of_it
         torch.testing.assert_close(live(batch).logits, trained(made).logits)
 
 
+def test_a_teacher_for_other_classes_is_not_trained_in_its_own_place(tmp_path: Path) -> None:
+    data, name = images(), own_images(tmp_path / "_teacher", labels=3)
+    prepared = prepare_images(data, Augmentation(padding=1), name, "small", NEW)
+    (tmp_path / "_teacher" / "_settings.json").write_text("{}")  # an earlier run left it there
+    with pytest.raises(ValueError, match="would take the place of"):
+        trained_image_teacher(name, data, prepared, tiny.arguments(tmp_path / "_teacher"), NEW)
+
+
 def test_a_teacher_of_the_same_images_has_no_others(tmp_path: Path) -> None:
     data, name = images(), checkpoint(tmp_path, {0: "cat", 1: "dog"})
     plain = prepare_images(data, Augmentation(), "small", "small", NEW)
