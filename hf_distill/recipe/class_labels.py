@@ -42,6 +42,8 @@ class LabelledSplits:
 def class_labels(splits: DatasetDict, column: str) -> tuple[dict[str, list[int]], tuple[str, ...]]:
     """The labels of each split as class indices, ``-100`` where a row has none, and the names of the classes.
 
+    Splits that number their classes in other ways are read by the names.
+
     Args:
         splits: With at least ``train``; a split without the column has no labels.
         column: Class labels, strings or numbers.
@@ -50,13 +52,12 @@ def class_labels(splits: DatasetDict, column: str) -> tuple[dict[str, list[int]]
         ValueError: a label is outside the classes of the training split, or there are labels of one class only.
     """
     feature = splits["train"].features[column]
-    values = {
-        split: [plain(value) for value in rows[column]] if column in rows.column_names else [None] * len(rows)
-        for split, rows in splits.items()
-    }
+    values = {split: _values(rows, column, feature) for split, rows in splits.items()}
     keys: list[Any]
+    names: Sequence[str] = ()
     if isinstance(feature, ClassLabel):
         keys, classes = list(range(feature.num_classes)), tuple(feature.names)
+        names = [name.strip() for name in classes]
     else:
         found = {value for value in values["train"] if isinstance(value, (str, int))}
         keys = sorted(value for value in found if value not in UNLABELLED)
@@ -67,7 +68,7 @@ def class_labels(splits: DatasetDict, column: str) -> tuple[dict[str, list[int]]
             )
         numbered = keys == list(range(len(keys)))
         classes = tuple(f"LABEL_{key}" if numbered else str(key) for key in keys)
-    index = {key: position for position, key in enumerate(keys)}
+    index = {key: position for known in (keys, names) for position, key in enumerate(known)}
     encoded = {split: _encode(given, index, classes, column, splits[split], split) for split, given in values.items()}
     for split, labels in encoded.items():
         _check_classes(labels, classes, column, split)
@@ -129,6 +130,18 @@ def plain(value: Any) -> Any:
     return value
 
 
+def _values(rows: Dataset, column: str, train: Any) -> list[Any]:
+    """The labels of a split: names where it numbers the classes in another way than the training split."""
+    if column not in rows.column_names:
+        return [None] * len(rows)
+    values, feature = [plain(value) for value in column_of(rows, column)], rows.features[column]
+    train_has_names = isinstance(train, ClassLabel) or getattr(train, "dtype", None) in ("string", "large_string")
+    if not isinstance(feature, ClassLabel) or not train_has_names or feature.names == getattr(train, "names", None):
+        return values
+    named = {number: name.strip() for number, name in enumerate(feature.names)}
+    return [named.get(value, value) for value in values]
+
+
 def _encode(
     values: list[Any], index: dict[Any, int], classes: Sequence[str], column: str, rows: Dataset, split: str
 ) -> list[int]:
@@ -146,7 +159,7 @@ def _encode(
         else:
             raise ValueError(
                 f"{place_of(row, rows, split)} has label {value!r} in column {column!r}, which is outside the classes "
-                f"{dict(zip(classes, index, strict=True))}. Correct it; a row without a label has -1 or nothing there."
+                f"{dict(zip(classes, index, strict=False))}. Correct it; a row without a label has -1 or nothing there."
             )
     return labels
 

@@ -39,6 +39,32 @@ def test_class_names_come_from_the_feature() -> None:
     assert data.splits["train"].column_names == ["text", "labels"]
 
 
+PETS = ClassLabel(names=["cat", "dog", "fish"])
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        (([0, 1, 2], PETS), ([2, 0, 1, -1], ClassLabel(names=["dog", "fish", "cat"]))),
+        (([0, 1, 2], PETS), (["cat", "dog ", "fish", None], Value("string"))),
+        (([0, 1, 2], PETS), ([0, 1, 2, -1], Value("int64"))),
+        ((["cat", "dog", "fish"], Value("string")), ([0, 2, 3, None], ClassLabel(names=["cat", "cow", "dog", "fish"]))),
+        (([7, 8, 9], Value("int64")), ([7, 8, 9, -1], Value("int64"))),
+        (([0, 1, 2], Value("int64")), ([0, 1, 2, -1], PETS)),
+    ],
+)
+def test_splits_that_number_their_classes_otherwise_are_read_by_the_names(train: Any, test: Any) -> None:
+    first, second = (splits(*given)["train"] for given in (train, test))
+    assert labels_of(as_classification(DatasetDict(train=first, test=second)), "test") == [0, 1, 2, -100]
+
+
+def test_a_split_with_a_class_that_is_not_in_training() -> None:
+    first = splits([0, 1, 2], PETS)["train"]
+    second = splits([0, 1], ClassLabel(names=["cat", "cow"]))["train"]
+    with pytest.raises(ValueError, match=r"Row 1 of test .* has label 'cow' .* outside the classes \{'cat': 0, "):
+        as_classification(DatasetDict(train=first, test=second))
+
+
 @pytest.mark.parametrize(
     ("labels", "classes", "expected"),
     [
