@@ -3,9 +3,10 @@
     accelerate launch recipes/image_folder.py --preset quick
     accelerate launch recipes/image_folder.py --dataset path/to/images --output_dir out/mine
 
-The folder has one folder of images for each class, within ``train``, ``validation`` and ``test`` or without; where no
-images are for validation, a tenth of those for training is held out. A ResNet-50 is fine-tuned first and then teaches a
-MobileNetV2 of about a tenth of its size, both pretrained on ImageNet and each with images normalised as it knows them.
+The folder has one folder of images for each class, within ``train``, ``validation`` and ``test`` or without; a warning
+names the files that are left out. Where no images are for validation, a tenth of those for training is held out. A
+ResNet-50 is fine-tuned first and then teaches a MobileNetV2 of about a tenth of its size, both pretrained on ImageNet
+and each with images normalised as it knows them.
 Images are squeezed into squares. It has not been run here: both models come from the Hub.
 """
 

@@ -21,6 +21,7 @@ READERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json",
 SPLIT_WORDS = {
     "train": "train", "training": "train",
     "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
+    "evaluation": "validation", "eval": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
 HELD_OUT = 0.1
@@ -63,7 +64,9 @@ def with_validation(name: str, splits: dict[str, Dataset], validation: bool = Tr
         ValueError: there is no training split, a split is empty, or there is too little to hold some out.
     """
     if "train" not in splits:
-        raise ValueError(f"{name} has no training split, only {', '.join(splits)}. Name one of its files `train`.")
+        raise ValueError(
+            f"{name} has no training split, only {', '.join(splits)}. Name one of its files or folders `train`."
+        )
     for split, rows in splits.items():
         if len(rows) == 0:
             raise ValueError(f"The {split} split of {name} is empty: fill it, or leave it out.")
@@ -106,8 +109,11 @@ def _files_by_split(folder: Path) -> dict[str, list[Path]]:
             return {"train": files}
         raise ValueError(
             f"Which file of {folder} is for training? Name the files train, validation and test; there are "
-            f"{_listed(file.name for file in files)}."
+            f"{listed(file.name for file in files)}."
         )
+    if left := sorted(set(files).difference(*found.values())):
+        names = listed(str(file.relative_to(folder)) for file in left)
+        logger.warning("%s: %d files are left out, as their names name no split: %s.", folder, len(left), names)
     return found
 
 
@@ -125,7 +131,7 @@ def _read(files: list[Path], split: str) -> Dataset:
     ending = endings.pop()
     if endings or ending not in READERS:
         raise ValueError(
-            f"Cannot tell how to read {_listed(file.name for file in files)}: give files of one kind, one of "
+            f"Cannot tell how to read {listed(file.name for file in files)}: give files of one kind, one of "
             f"{', '.join(READERS)}."
         )
     options: dict[str, Any] = {}
@@ -145,7 +151,7 @@ def _read(files: list[Path], split: str) -> Dataset:
         if "corresponds to no data" in str(cause):  # as the library says it of a file with a header and no rows
             return Dataset.from_dict({})
         raise ValueError(
-            f"Cannot read {_listed(str(file) for file in files)} ({type(cause).__name__}: {first_line(cause)}). Is "
+            f"Cannot read {listed(str(file) for file in files)} ({type(cause).__name__}: {first_line(cause)}). Is "
             "it complete, and what its ending says it is?"
         ) from error
     return part
@@ -205,12 +211,13 @@ def nearest_paths(path: Path) -> str:
         return ""
     close = difflib.get_close_matches(path.name, sorted(entry.name for entry in parent.iterdir()), cutoff=0.5)
     return (
-        f"; near it {'is' if len(close) == 1 else 'are'} {_listed(str(parent / name) for name in close)}"
+        f"; near it {'is' if len(close) == 1 else 'are'} {listed(str(parent / name) for name in close)}"
         if close
         else ""
     )
 
 
-def _listed(names: Iterable[str], most: int = 8) -> str:
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """The first of these names, and how many more there are."""
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import io
 import logging
 import struct
@@ -22,12 +21,12 @@ from torch import Tensor
 from hf_distill.augmentation import Augmentation, ImageTransform
 from hf_distill.image_views import Views
 from hf_distill.recipe.class_labels import LabelledSplits, class_labels, find_label_column, require
-from hf_distill.recipe.data import READERS, load_splits, with_validation
+from hf_distill.recipe.data import load_splits, with_validation
+from hf_distill.recipe.image_folder import load_image_folder
 from hf_distill.redaction import first_line
 
 logger = logging.getLogger(__name__)
 
-IMAGE_FILES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 EIGHT_BITS = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
 GREY = {"1", "L", "LA", "La"}
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
@@ -81,19 +80,16 @@ def load_images(name: str, validation: bool = True) -> DatasetDict:
     """Load an image data set as :func:`~hf_distill.recipe.load_splits` does, or from a folder of image files.
 
     Args:
-        name: As there; or a folder with a folder for each class, within folders ``train``, ``validation`` and ``test``
-            or without.
+        name: As there; or a folder of images as :func:`~hf_distill.recipe.image_folder.load_image_folder` takes it.
         validation: As there. Where images may be corrupt, hold out later, in :func:`as_image_classification`.
 
     Raises:
         FileNotFoundError: there is no such file, folder or data set.
-        ValueError: the folder has no training split.
+        ValueError: the folder has no training split, or as there.
     """
     path = Path(name).expanduser()
-    if not (name.strip() and path.is_dir()) or _files(path, set(READERS)) or not _files(path, IMAGE_FILES):
-        return load_splits(name, validation)
-    loaded = datasets.load_dataset("imagefolder", data_dir=glob.escape(str(path)))  # it is taken for a pattern
-    return with_validation(name, dict(loaded), validation)
+    found = load_image_folder(path) if name.strip() and path.is_dir() else {}
+    return with_validation(name, found, validation) if found else load_splits(name, validation)
 
 
 def as_image_classification(
@@ -232,7 +228,3 @@ def _may_be_images(feature: Any) -> bool:
     """Images; or bytes, or bytes and path, as a file has them that was not written by the library."""
     stored = isinstance(feature, dict) and {"bytes", "path"} <= feature.keys()
     return stored or isinstance(feature, datasets.Image) or getattr(feature, "dtype", None) == "binary"
-
-
-def _files(folder: Path, endings: set[str]) -> bool:
-    return any(file.suffix.lower() in endings for file in folder.glob("**/*"))

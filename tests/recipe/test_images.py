@@ -177,24 +177,6 @@ def test_which_of_several_columns() -> None:
 # ---- Where they come from ----
 
 
-def test_a_folder_of_image_files(tmp_path: Path) -> None:
-    pets = tmp_path / "pets [cats, dogs]*"  # a name, no pattern
-    for split in ("train", "test"):
-        for name in ("cat", "dog"):
-            folder = pets / split / name
-            folder.mkdir(parents=True)
-            for number in range(5):
-                picture(size=(9, 9)).save(folder / f"{number}.png")
-    loaded = load_images(str(pets))
-    assert {split: len(rows) for split, rows in loaded.items()} == {"train": 9, "validation": 1, "test": 10}
-    whole = load_images(str(pets), validation=False)
-    data = as_image_classification(whole, size=9)
-    assert data.classes == ("cat", "dog")
-    assert data.splits["test"]["labels"][:] == [0] * 5 + [1] * 5
-    flat = as_image_classification(load_images(str(pets / "test"), validation=False), size=9)
-    assert flat.splits["train"]["pixel_values"][:] == data.splits["test"]["pixel_values"][:]
-
-
 def test_a_parquet_file(tmp_path: Path) -> None:
     images = [picture() for _ in range(4)]
     splits(images)["train"].to_parquet(str(tmp_path / "train.parquet"))
