@@ -23,6 +23,7 @@ from hf_distill.objective import Objective
 from hf_distill.recipe.arguments import NOT_HEEDED
 from hf_distill.recipe.effort import train_measured
 from hf_distill.recipe.models import NEW, WEIGHTS, split_layers
+from hf_distill.recipe.turns import take_folder, turn
 from hf_distill.report import FILE_NAME
 from hf_distill.report_page import PLOTS
 from hf_distill.teachers import Teacher
@@ -43,13 +44,17 @@ MADE_ANEW = re.compile(r"checkpoint-\d+|_(?:student|control)-seed\d+")
 def check_training(args: DistillationTrainingArguments) -> None:
     """Raise, before anything takes long, where a recipe would not go by an argument, or would overwrite a model.
 
+    From here on no other run can begin in ``args.output_dir`` while this process lives.
+
     Raises:
-        ValueError: an argument of ``NOT_HEEDED`` is not at its default, or the folder holds a model that is not ours.
+        ValueError: an argument of ``NOT_HEEDED`` is not at its default, or the folder holds a model that is not ours,
+            or another run is at work there.
     """
     for name, cure in NOT_HEEDED.items():
         if getattr(args, name) != DistillationTrainingArguments.__dataclass_fields__[name].default:
             raise ValueError(f"--{name} has no place in a recipe: leave it out. {cure}")
     check_folder(Path(args.output_dir))
+    take_folder(args)
 
 
 def check_sources(models: Iterable[str], *folders: Path) -> None:
@@ -163,6 +168,8 @@ def train_run(
 ) -> DistillationTrainer:
     """Train a model in ``args.output_dir``, or take up the one that was trained there with the same settings.
 
+    Where another process trains there, wait for it.
+
     Args:
         title: What the log and the trackers call it.
         build: Makes the model; called after the seed is set.
@@ -188,40 +195,41 @@ def train_run(
         "objective": objective and {name: repr(term) for name, term in objective.terms.items()},
     }
     run = Run(Path(args.output_dir), settings, args.process_index == 0)
-    finished = run.finished
-    set_seed(args.seed)
-    model = build()
-    if finished:
-        origin, model = model.config._name_or_path, type(model).from_pretrained(args.output_dir)
-        model.config._name_or_path = origin  # for the card: where the student came from, not where it lies
-    trainer = DistillationTrainer(
-        model,
-        args,
-        teacher_model=teacher,
-        objective=objective,
-        train_dataset=rows,
-        eval_dataset=evaluation,
-        data_collator=collator,
-        processing_class=processing_class,
-        compute_metrics=classification_metrics,
-    )
-    if finished:
-        logger.info("%s: finished already, taken from %s.", title, args.output_dir)
-        trainer.state = TrainerState.load_from_json(str(run.folder / "trainer_state.json"))
+    with turn(args):
+        finished = run.finished
+        set_seed(args.seed)
+        model = build()
+        if finished:
+            origin, model = model.config._name_or_path, type(model).from_pretrained(args.output_dir)
+            model.config._name_or_path = origin  # for the card: where the student came from, not where it lies
+        trainer = DistillationTrainer(
+            model,
+            args,
+            teacher_model=teacher,
+            objective=objective,
+            train_dataset=rows,
+            eval_dataset=evaluation,
+            data_collator=collator,
+            processing_class=processing_class,
+            compute_metrics=classification_metrics,
+        )
+        if finished:
+            logger.info("%s: finished already, taken from %s.", title, args.output_dir)
+            trainer.state = TrainerState.load_from_json(str(run.folder / "trainer_state.json"))
+            return trainer
+        logger.info("%s: %d examples, in %s.", title, len(rows), args.output_dir)
+        trainer.accelerator.wait_for_everyone()
+        checkpoint = run.begin()
+        if checkpoint is not None:
+            logger.info("%s: resumed from %s.", title, checkpoint)
+        trainer.accelerator.wait_for_everyone()
+        with own_run(trainer, title):
+            train_measured(trainer, checkpoint)
+        trainer.save_model()
+        trainer.save_state()
+        run.end()
+        trainer.accelerator.wait_for_everyone()
         return trainer
-    logger.info("%s: %d examples, in %s.", title, len(rows), args.output_dir)
-    trainer.accelerator.wait_for_everyone()
-    checkpoint = run.begin()
-    if checkpoint is not None:
-        logger.info("%s: resumed from %s.", title, checkpoint)
-    trainer.accelerator.wait_for_everyone()
-    with own_run(trainer, title):
-        train_measured(trainer, checkpoint)
-    trainer.save_model()
-    trainer.save_state()
-    run.end()
-    trainer.accelerator.wait_for_everyone()
-    return trainer
 
 
 def train_with_controls(

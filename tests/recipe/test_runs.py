@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 import tiny
 import torch
 from datasets import Dataset
+from other_run import OtherRun
 from transformers import TrainerCallback, default_data_collator
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments, LogitTerm, ModelTeacher, Objective
@@ -74,6 +77,20 @@ def test_what_is_finished_is_not_done_again(tmp_path: Path, trainings: list[int]
     assert second.state.log_history == first.state.log_history
     for name, value in first.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[name])
+
+
+def test_what_another_run_finishes_meanwhile_is_not_done_again(tmp_path: Path, trainings: list[int]) -> None:
+    train(tmp_path / "first")
+    (tmp_path / "second").mkdir()
+    other = OtherRun(tmp_path / "second")
+
+    def end() -> None:
+        shutil.copytree(tmp_path / "first", tmp_path / "second", ignore=lambda *_: ["_lock"], dirs_exist_ok=True)
+        other.leave()
+
+    threading.Timer(0.2, end).start()
+    train(tmp_path / "second")
+    assert trainings == [10]
 
 
 @pytest.mark.parametrize("change", [{"learning_rate": 1e-3}, {"seed": 7}, {"rows": tiny.dataset(seed=5)}])
