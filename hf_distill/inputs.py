@@ -60,7 +60,7 @@ def read_texts(path: str, text_column: str | None = None) -> Inputs:
     existing(file)
     if file.is_dir() or file.suffix.lower() not in READERS:
         raise ValueError(f"{path} is no file of texts: give one that ends in .txt, {', '.join(READERS)}.")
-    return _texts(load_splits(str(file), validation=False)["train"], path, text_column)
+    return _texts(load_splits(str(file))["train"], path, text_column)
 
 
 def find_images(paths: Sequence[str]) -> Inputs:
@@ -107,7 +107,7 @@ def read_evaluation(
         ValueError: the data cannot be read.
     """
     existing(Path(path).expanduser())
-    splits = (load_images if images else load_splits)(path, validation=False)
+    splits = (load_images if images else load_splits)(path)
     name = split or next(name for name in ("validation", "test", "train") if name in splits)
     if name not in splits:
         raise KeyError(f"{path} has no split {name!r}; it has {', '.join(splits)}.")

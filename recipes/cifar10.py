@@ -59,6 +59,7 @@ from hf_distill.recipe import (
     report_results,
     run,
     suit_cpu,
+    take_folder,
     train_with_controls,
     trained_image_teacher,
     weights_fingerprint,
@@ -92,7 +93,8 @@ class RecipeArguments:
     label_column: str | None = field(default=None, metadata={"help": "Label column; found if left out."})
     image_size: int = field(default=32, metadata={"help": "Height and width; images of another size are resized."})
     hold_out: bool = field(
-        default=False, metadata={"help": "Hold out a tenth of the training images where none are for validation."}
+        default=False,
+        metadata={"help": "Hold out a tenth of each class of the training images where none are for validation."},
     )
     skip_corrupt: bool = field(default=False, metadata={"help": "Leave out images that cannot be read."})
     teacher: str = field(
@@ -249,6 +251,7 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
     check_push(args)
     shared = Path(recipe.shared_dir or output)
     check_sources({recipe.teacher, recipe.student} - NEW_MODELS.keys(), output, shared)
+    take_folder(args)
     args, objective = with_method(args, recipe.method)
     features = {path for path in recipe.keep_features.split(",") if path}
     if features and not recipe.views:
@@ -265,7 +268,7 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
     with args.main_process_first():
         source = recipe.dataset or handwritten_digits.make(output / "_made")
         data = as_image_classification(
-            load_images(source, validation=False),
+            load_images(source),
             recipe.image_size,
             image=recipe.image_column,
             label=recipe.label_column,

@@ -51,6 +51,7 @@ from hf_distill.recipe import (
     report_results,
     run,
     suit_cpu,
+    take_folder,
     tokenize_data,
     tokenizer_of_student,
     train_with_controls,
@@ -192,6 +193,7 @@ def main() -> None:
     check_push(args)
     shared = Path(recipe.shared_dir or output)
     check_sources((recipe.teacher, recipe.student), output, shared)
+    take_folder(args)
     args, objective = with_target(args, recipe.target)
     name = recipe.dataset or "film reviews from a grammar"
     language = "en" if recipe.dataset in ("", RecipeArguments.dataset) else None
@@ -209,7 +211,7 @@ def main() -> None:
         teacher=recipe.teacher or usual.teacher,
         student=recipe.student or usual.student,
     )
-    data = as_classification(load_splits(recipe.dataset), recipe.text_column, recipe.label_column)
+    data = as_classification(load_splits(recipe.dataset), recipe.text_column, recipe.label_column, hold_out=True)
     kept.check_classes(len(data.classes))
     check_names(recipe.teacher, recipe.student)
     teacher_tokenizer = load_tokenizer(recipe.teacher)

@@ -38,6 +38,7 @@ from hf_distill.recipe.text import (
     tokenizer_of_student,
 )
 from hf_distill.recipe.tokens import padding_collator, tokenize
+from hf_distill.recipe.turns import take_folder
 from hf_distill.recipe.vision import (
     PreparedImages,
     check_image_model,
@@ -89,6 +90,7 @@ __all__ = [
     "run",
     "split_layers",
     "suit_cpu",
+    "take_folder",
     "tokenize",
     "tokenize_data",
     "tokenizer_of_student",

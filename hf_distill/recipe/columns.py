@@ -18,6 +18,7 @@ from hf_distill.recipe.class_labels import (
     require,
 )
 from hf_distill.recipe.data import load_splits
+from hf_distill.recipe.held_out import with_validation
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,9 @@ class TextData(LabelledSplits):
     classes: tuple[str, ...]
 
 
-def as_classification(splits: DatasetDict, text: str | None = None, label: str | None = None) -> TextData:
+def as_classification(
+    splits: DatasetDict, text: str | None = None, label: str | None = None, hold_out: bool = False
+) -> TextData:
     """Find the text and the labels of a data set, and check both.
 
     Args:
@@ -53,6 +56,8 @@ def as_classification(splits: DatasetDict, text: str | None = None, label: str |
             column of strings.
         label: The label column. Found if left out: the only ``ClassLabel``, or the one that is called ``label``.
             Strings and other numbers than 0, 1, 2, ... become classes, sorted.
+        hold_out: Whether a tenth of the training split is held out where there is no validation split. It is done last,
+            so that messages name the rows as they stand in the files.
 
     Raises:
         KeyError: there is no such column, or none that could be meant; the message names those there are.
@@ -66,18 +71,14 @@ def as_classification(splits: DatasetDict, text: str | None = None, label: str |
         require([*text_columns, label_column] if split != "test" else text_columns, rows, split)
         texts_of(rows, text_columns, split)
     encoded, classes = class_labels(splits, label_column)
-    return TextData(
-        DatasetDict(
-            {
-                split: rows.select_columns(list(text_columns)).add_column(
-                    "labels", encoded[split], feature=Value("int64")
-                )
-                for split, rows in splits.items()
-            }
-        ),
-        text_columns,
-        classes,
+    columns = list(text_columns)
+    parts = DatasetDict(
+        {
+            split: rows.select_columns(columns).add_column("labels", encoded[split], feature=Value("int64"))
+            for split, rows in splits.items()
+        }
     )
+    return TextData(with_validation(parts, classes) if hold_out else parts, text_columns, classes)
 
 
 def with_unlabelled(data: TextData, name: str, examples: int | None = None) -> TextData:
@@ -93,7 +94,7 @@ def with_unlabelled(data: TextData, name: str, examples: int | None = None) -> T
     Raises:
         KeyError: it has not the same text columns as ``data``, and not a single column of strings either.
     """
-    rows = load_splits(name, validation=False)["train"]
+    rows = load_splits(name)["train"]
     columns = data.text_columns
     if not set(columns) <= set(rows.column_names):
         found = find_text_columns(rows, None, None)

@@ -24,11 +24,9 @@ SPLIT_WORDS = {
     "evaluation": "validation", "eval": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
-HELD_OUT = 0.1
-SEED = 0
 
 
-def load_splits(name: str, validation: bool = True) -> DatasetDict:
+def load_splits(name: str) -> DatasetDict:
     """Load the splits ``train``, ``validation`` and ``test``, as far as there are any.
 
     Args:
@@ -36,8 +34,6 @@ def load_splits(name: str, validation: bool = True) -> DatasetDict:
             a folder with ``train``, ``validation`` (or ``dev``, ``valid``) and ``test`` as files or as folders of
             files; or one file. Files are Parquet, CSV, TSV, JSON or JSON lines. A name that exists on the disk is
             taken from there.
-        validation: Where no validation split is there, whether to hold out a tenth of the training split for it,
-            always the same rows.
 
     Returns:
         The splits, with at least ``train``, none of them empty.
@@ -48,20 +44,18 @@ def load_splits(name: str, validation: bool = True) -> DatasetDict:
         ValueError: a file cannot be read, or a split is missing or empty.
     """
     path = Path(name).expanduser()
-    splits = _from_disk(path) if name.strip() and path.exists() else _from_hub(name)
-    return with_validation(name, splits, validation)
+    return in_order(name, _from_disk(path) if name.strip() and path.exists() else _from_hub(name))
 
 
-def with_validation(name: str, splits: dict[str, Dataset], validation: bool = True) -> DatasetDict:
-    """The splits in their order; where none is for validation, a tenth of the training split is held out for it.
+def in_order(name: str, splits: Mapping[str, Dataset]) -> DatasetDict:
+    """The splits ``train``, ``validation`` and ``test``.
 
     Args:
         name: What messages call the data.
         splits: By name.
-        validation: Whether to hold out.
 
     Raises:
-        ValueError: there is no training split, a split is empty, or there is too little to hold some out.
+        ValueError: there is no training split, or a split is empty.
     """
     if "train" not in splits:
         raise ValueError(
@@ -70,18 +64,6 @@ def with_validation(name: str, splits: dict[str, Dataset], validation: bool = Tr
     for split, rows in splits.items():
         if len(rows) == 0:
             raise ValueError(f"The {split} split of {name} is empty: fill it, or leave it out.")
-    if validation and "validation" not in splits:
-        if len(splits["train"]) < 2:
-            raise ValueError(
-                f"{name} has a single row, too few to hold some out for validation. Add a validation split."
-            )
-        held_out = splits["train"].train_test_split(test_size=HELD_OUT, seed=SEED)
-        splits.update(train=held_out["train"], validation=held_out["test"])
-        logger.warning(
-            "%s has no validation split: %d of its %d training rows are held out for it (10 %%, seed %d). "
-            "Messages count the rows of each part anew.",
-            name, len(held_out["test"]), len(held_out["train"]) + len(held_out["test"]), SEED,
-        )  # fmt: skip
     return DatasetDict({split: splits[split] for split in ("train", "validation", "test") if split in splits})
 
 

@@ -21,7 +21,8 @@ from torch import Tensor
 from hf_distill.augmentation import Augmentation, ImageTransform
 from hf_distill.image_views import Views
 from hf_distill.recipe.class_labels import LabelledSplits, class_labels, find_label_column, require
-from hf_distill.recipe.data import load_splits, with_validation
+from hf_distill.recipe.data import in_order, load_splits
+from hf_distill.recipe.held_out import with_validation
 from hf_distill.recipe.image_folder import load_image_folder
 from hf_distill.redaction import first_line
 
@@ -76,12 +77,11 @@ class ImageData(LabelledSplits):
         return Views(rows, transform, seed=0, count=count)
 
 
-def load_images(name: str, validation: bool = True) -> DatasetDict:
+def load_images(name: str) -> DatasetDict:
     """Load an image data set as :func:`~hf_distill.recipe.load_splits` does, or from a folder of image files.
 
     Args:
         name: As there; or a folder of images as :func:`~hf_distill.recipe.image_folder.load_image_folder` takes it.
-        validation: As there. Where images may be corrupt, hold out later, in :func:`as_image_classification`.
 
     Raises:
         FileNotFoundError: there is no such file, folder or data set.
@@ -89,7 +89,7 @@ def load_images(name: str, validation: bool = True) -> DatasetDict:
     """
     path = Path(name).expanduser()
     found = load_image_folder(path) if name.strip() and path.is_dir() else {}
-    return with_validation(name, found, validation) if found else load_splits(name, validation)
+    return in_order(name, found) if found else load_splits(name)
 
 
 def as_image_classification(
@@ -110,8 +110,7 @@ def as_image_classification(
         image: The image column. Found if left out: the only one that holds images.
         label: The label column. Found if left out, as for texts.
         skip_corrupt: Whether rows with an image that cannot be read are left out, rather than an error.
-        hold_out: Whether a tenth of the training images is held out where none are for validation. It is done last, so
-            that messages name the rows as they stand in the files.
+        hold_out: As for texts.
 
     Raises:
         KeyError: there is no such column, or none that could be meant; the message names those there are.
@@ -125,9 +124,8 @@ def as_image_classification(
     decoded = {}
     for split, rows in splits.items():
         plain = rows.select_columns([image_column]).cast_column(image_column, datasets.Image(decode=False))
-        plain = plain.rename_column(image_column, "pixel_values")
-        if "labels" in plain.column_names:
-            plain = plain.remove_columns("labels")
+        if image_column != "pixel_values":
+            plain = plain.rename_column(image_column, "pixel_values")
         decoded[split] = plain.add_column("labels", encoded[split], feature=Value("int64")).map(
             _decode,
             batched=True,
@@ -141,8 +139,8 @@ def as_image_classification(
             logger.warning("%d of %d images of %s cannot be read and are left out.", lost, len(rows), split)
         if not len(decoded[split]):
             raise ValueError(f"No image of {split} can be read.")
-    parts = with_validation("The data set", decoded, hold_out)
-    return ImageData(parts, classes, (channels, size, size))
+    parts = DatasetDict(decoded)
+    return ImageData(with_validation(parts, classes) if hold_out else parts, classes, (channels, size, size))
 
 
 def image_processor(size: int, mean: Sequence[float], std: Sequence[float]) -> Any:
@@ -227,4 +225,6 @@ def find_image_column(rows: Dataset, wanted: str | None) -> str:
 def _may_be_images(feature: Any) -> bool:
     """Images; or bytes, or bytes and path, as a file has them that was not written by the library."""
     stored = isinstance(feature, dict) and {"bytes", "path"} <= feature.keys()
-    return stored or isinstance(feature, datasets.Image) or getattr(feature, "dtype", None) == "binary"
+    return (
+        stored or isinstance(feature, datasets.Image) or getattr(feature, "dtype", None) in ("binary", "large_binary")
+    )

@@ -23,7 +23,7 @@ from hf_distill.objective import Objective
 from hf_distill.recipe.arguments import NOT_HEEDED
 from hf_distill.recipe.effort import train_measured
 from hf_distill.recipe.models import NEW, WEIGHTS, split_layers
-from hf_distill.recipe.turns import take_folder, turn
+from hf_distill.recipe.turns import turn
 from hf_distill.report import FILE_NAME
 from hf_distill.report_page import PLOTS
 from hf_distill.teachers import Teacher
@@ -44,17 +44,13 @@ MADE_ANEW = re.compile(r"checkpoint-\d+|_(?:student|control)-seed\d+")
 def check_training(args: DistillationTrainingArguments) -> None:
     """Raise, before anything takes long, where a recipe would not go by an argument, or would overwrite a model.
 
-    From here on no other run can begin in ``args.output_dir`` while this process lives.
-
     Raises:
-        ValueError: an argument of ``NOT_HEEDED`` is not at its default, or the folder holds a model that is not ours,
-            or another run is at work there.
+        ValueError: an argument of ``NOT_HEEDED`` is not at its default, or the folder holds a model that is not ours.
     """
     for name, cure in NOT_HEEDED.items():
         if getattr(args, name) != DistillationTrainingArguments.__dataclass_fields__[name].default:
             raise ValueError(f"--{name} has no place in a recipe: leave it out. {cure}")
     check_folder(Path(args.output_dir))
-    take_folder(args)
 
 
 def check_sources(models: Iterable[str], *folders: Path) -> None:

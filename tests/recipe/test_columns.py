@@ -10,7 +10,6 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from hf_distill.recipe import TextData, as_classification, with_unlabelled
-from hf_distill.recipe.data import with_validation
 
 WORDS = ["a", "b", "c", "d"]
 
@@ -134,14 +133,13 @@ def test_a_class_label_outside_its_own_range() -> None:
         as_classification(wrong)
 
 
-def test_a_wrong_row_can_be_found_where_its_number_is_not_the_files() -> None:
-    """Row 7 is somewhere else once rows were held out; what it holds is quoted, long texts shortened."""
+def test_a_wrong_row_is_quoted() -> None:
+    """So that it can be found by what it holds; long texts are shortened. Rows are held out later."""
     rows = Dataset.from_dict(
         {"text": [f"{row} " + "x" * 100 for row in range(20)], "label": [0.0, 1.0] * 3 + [0.0, 0.5] + [1.0] * 12}
     )
-    given = with_validation("data", {"train": rows})
-    with pytest.raises(ValueError, match=r"\(text='7 x+\.\.\.x+', label=0\.5\) has label 0\.5") as error:
-        as_classification(given)
+    with pytest.raises(ValueError, match=r"Row 7 of train \(text='7 x+\.\.\.x+', label=0\.5\) has label 0\.5") as error:
+        as_classification(DatasetDict(train=rows), hold_out=True)
     assert "x" * 60 not in str(error.value)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import time
 from pathlib import Path
@@ -59,7 +58,7 @@ def test_names_are_no_patterns(tmp_path: Path) -> None:
         "1/train.csv": 9,
     }.items():
         write(rows(count), tmp_path / f"reviews {name}")
-    assert sizes(load_splits(str(tmp_path / "reviews [1]*"), validation=False)) == {"train": 13, "test": 2}
+    assert sizes(load_splits(str(tmp_path / "reviews [1]*"))) == {"train": 13, "test": 2}
 
 
 def test_formats_may_differ_between_splits_and_other_files_are_left_alone(tmp_path: Path) -> None:
@@ -95,26 +94,14 @@ def test_files_that_name_no_split_are_named(tmp_path: Path, caplog: pytest.LogCa
     assert "1 files are left out, as their names name no split: unsupervised.csv." in caplog.text
 
 
-def test_a_tenth_of_train_is_held_out_where_there_is_no_validation(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_file_alone_is_for_training(tmp_path: Path) -> None:
     write(rows(50), tmp_path / "reviews.csv")
-    with caplog.at_level(logging.WARNING):
-        splits, again = load_splits(str(tmp_path / "reviews.csv")), load_splits(str(tmp_path))
-    assert sizes(splits) == {"train": 45, "validation": 5}
-    assert set(splits["train"]["text"]) | set(splits["validation"]["text"]) == {f"text {row}" for row in range(50)}
-    assert again["validation"]["text"][:] == splits["validation"]["text"][:]
-    assert "5 of its 50 training rows are held out" in caplog.text
-
-
-def test_nothing_is_held_out_where_no_validation_is_asked_for(tmp_path: Path) -> None:
-    write(rows(50), tmp_path / "more.csv")
-    assert sizes(load_splits(str(tmp_path / "more.csv"), validation=False)) == {"train": 50}
+    assert sizes(load_splits(str(tmp_path / "reviews.csv"))) == sizes(load_splits(str(tmp_path))) == {"train": 50}
 
 
 def test_words_that_pandas_takes_for_missing_are_words(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text('text,label\nnull,0\nNA,1\nnone,0\n"a, b",1\n')
-    assert load_splits(str(tmp_path / "train.csv"), validation=False)["train"]["text"][:] == [
+    assert load_splits(str(tmp_path / "train.csv"))["train"]["text"][:] == [
         "null",
         "NA",
         "none",
@@ -155,12 +142,6 @@ def test_an_empty_split(tmp_path: Path) -> None:
         load_splits(str(tmp_path))
 
 
-def test_a_single_row_cannot_be_divided(tmp_path: Path) -> None:
-    write(rows(1), tmp_path / "train.csv")
-    with pytest.raises(ValueError, match="a single row"):
-        load_splits(str(tmp_path))
-
-
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -191,9 +172,9 @@ def test_a_file_of_an_unknown_kind(tmp_path: Path) -> None:
 
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     write(rows(20), tmp_path / "train.csv")
-    assert len(load_splits(str(tmp_path), validation=False)["train"]) == 20
+    assert len(load_splits(str(tmp_path))["train"]) == 20
     write(rows(30), tmp_path / "train.csv")
-    assert len(load_splits(str(tmp_path), validation=False)["train"]) == 30
+    assert len(load_splits(str(tmp_path))["train"]) == 30
 
 
 # ---- The Hub ----
@@ -270,5 +251,5 @@ def test_a_path_that_exists_wins_over_the_hub(
     monkeypatch.undo()
     write(rows(6), tmp_path / "org" / "data" / "train.csv")
     monkeypatch.chdir(tmp_path)
-    assert len(load_splits("org/data", validation=False)["train"]) == 6
+    assert len(load_splits("org/data")["train"]) == 6
     shutil.rmtree(tmp_path / "org")

@@ -41,37 +41,32 @@ def labels(splits: DatasetDict) -> dict[str, list[str]]:
     ],
 )
 def test_splits_and_classes(tmp_path: Path, names: tuple[str, ...], expected: dict[str, list[str]]) -> None:
-    assert labels(load_images(str(write(tmp_path / "test", *names)), validation=False)) == expected
+    assert labels(load_images(str(write(tmp_path / "test", *names)))) == expected
 
 
 def test_the_name_of_the_folder_is_no_pattern_and_a_class_may_be_a_link(tmp_path: Path) -> None:
     write(tmp_path / "else", "1.png", "2.png")
     pets = write(tmp_path / "pets [cats, dogs]*", "cat/1.png")
     (pets / "dog").symlink_to(tmp_path / "else", target_is_directory=True)
-    data = as_image_classification(load_images(str(pets), validation=False), size=2)
+    data = as_image_classification(load_images(str(pets)), size=2)
     assert data.classes == ("cat", "dog")
     assert data.splits["train"]["labels"][:] == [0, 1, 1]
     assert data.splits["train"]["pixel_values"][:] == [bytes(12), bytes(12), bytes([1] * 4 + [0] * 8)]
 
 
-def test_a_tenth_is_held_out_as_of_other_data(tmp_path: Path) -> None:
-    folder = write(tmp_path, *(f"{name}/{number}.png" for name in ("cat", "dog") for number in range(5)))
-    assert {split: len(rows) for split, rows in load_images(str(folder)).items()} == {"train": 9, "validation": 1}
-
-
 def test_a_file_that_changed_is_read_anew(tmp_path: Path) -> None:
     folder = write(tmp_path, "cat/1.png", "dog/1.png")
-    first = as_image_classification(load_images(str(folder), validation=False), size=2)
+    first = as_image_classification(load_images(str(folder)), size=2)
     Image.new("RGB", (2, 2), (9, 9, 9)).save(folder / "dog" / "1.png")
-    second = as_image_classification(load_images(str(folder), validation=False), size=2)
+    second = as_image_classification(load_images(str(folder)), size=2)
     assert first.splits["train"]["pixel_values"][1] != second.splits["train"]["pixel_values"][1] == bytes([9] * 12)
 
 
 def test_files_that_are_left_out_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    load_images(str(write(tmp_path, "train/a/1.png", "train/b/2.png")), validation=False)
+    load_images(str(write(tmp_path, "train/a/1.png", "train/b/2.png")))
     assert not caplog.records
     left = ("train/a/2.heic", "train/3.png", "train/metadata.csv", "other/c/1.png", "test/1.png")
-    splits = load_images(str(write(tmp_path, *left)), validation=False)
+    splits = load_images(str(write(tmp_path, *left)))
     assert labels(splits) == {"train": ["a", "b"]}
     assert f"in the folder of a class: {', '.join(sorted(left))}." in caplog.text
 
@@ -88,7 +83,7 @@ def test_splits_without_one_for_training(tmp_path: Path) -> None:
 
 
 def test_one_class_alone(tmp_path: Path) -> None:
-    splits = load_images(str(write(tmp_path, "cat/1.png", "cat/2.png")), validation=False)
+    splits = load_images(str(write(tmp_path, "cat/1.png", "cat/2.png")))
     with pytest.raises(ValueError, match="train split has one class only: 2 rows of 'cat'"):
         as_image_classification(splits, size=2)
 
@@ -96,4 +91,4 @@ def test_one_class_alone(tmp_path: Path) -> None:
 def test_pictures_beside_files_of_data_are_no_classes(tmp_path: Path) -> None:
     write(tmp_path, "assets/logo.png", "banner.png", "train.csv")
     (tmp_path / "train.csv").write_text("image,label\nx,1\n")
-    assert load_images(str(tmp_path), validation=False)["train"].column_names == ["image", "label"]
+    assert load_images(str(tmp_path))["train"].column_names == ["image", "label"]

@@ -154,12 +154,20 @@ def test_the_only_column_of_images_is_found(column: str) -> None:
     assert data.splits["train"]["labels"][:] == [0, 1]
 
 
-@pytest.mark.parametrize("feature", [{"bytes": Value("binary"), "path": Value("string")}, Value("binary")])
+@pytest.mark.parametrize(
+    "feature", [{"bytes": Value("binary"), "path": Value("string")}, Value("binary"), Value("large_binary")]
+)
 def test_images_in_a_file_that_the_library_did_not_write(feature: Any) -> None:
     image = picture()
-    stored = png(image) if feature == Value("binary") else {"bytes": png(image), "path": None}
+    stored = {"bytes": png(image), "path": None} if isinstance(feature, dict) else png(image)
     data = as_image_classification(splits([stored, stored], "data", feature), size=32)
     assert np.array_equal(pixels_of(data, 0), np.asarray(image).transpose(2, 0, 1))
+
+
+def test_an_image_column_that_is_called_as_ours_is() -> None:
+    images = [picture(), picture()]
+    data = as_image_classification(splits(images, "pixel_values"), size=32)
+    assert np.array_equal(pixels_of(data, 0), np.asarray(images[0]).transpose(2, 0, 1))
 
 
 def test_which_of_several_columns() -> None:
@@ -180,7 +188,7 @@ def test_which_of_several_columns() -> None:
 def test_a_parquet_file(tmp_path: Path) -> None:
     images = [picture() for _ in range(4)]
     splits(images)["train"].to_parquet(str(tmp_path / "train.parquet"))
-    data = as_image_classification(load_images(str(tmp_path), validation=False), size=32)
+    data = as_image_classification(load_images(str(tmp_path)), size=32)
     assert np.array_equal(pixels_of(data, 3), np.asarray(images[3]).transpose(2, 0, 1))
     (tmp_path / "nothing").mkdir()
     with pytest.raises(FileNotFoundError, match="holds no data"):

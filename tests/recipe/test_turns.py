@@ -10,17 +10,16 @@ import pytest
 import tiny
 from other_run import OtherRun
 
-from hf_distill.recipe.runs import check_training
-from hf_distill.recipe.turns import turn
+from hf_distill.recipe.turns import take_folder, turn
 
 
 def test_a_second_run_does_not_begin_in_a_folder(tmp_path: Path) -> None:
     other = OtherRun(tmp_path)
     with pytest.raises(ValueError, match=r"Another run is at work in .* Wait until it has ended, or choose another"):
-        check_training(tiny.arguments(tmp_path))
+        take_folder(tiny.arguments(tmp_path))
     other.leave()
     for _ in range(2):  # the same run may
-        check_training(tiny.arguments(tmp_path))
+        take_folder(tiny.arguments(tmp_path))
     with turn(tiny.arguments(tmp_path)):
         pass
     with pytest.raises(BlockingIOError):
