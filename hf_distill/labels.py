@@ -33,7 +33,8 @@ def classes_of(config: PreTrainedConfig) -> list[str] | int:
 def class_order(student: Sequence[str] | int, teacher: Sequence[str] | int) -> list[int] | None:
     """For each class of the student, the teacher's index of the class with the same name.
 
-    Names are compared without regard to case. Where one side has no names, the order is taken to be the same.
+    Names are compared without regard to case and spaces around them, unless classes differ in nothing else. Where one
+    side has no names, the order is taken to be the same.
 
     Args:
         student: Class names in the order of the student's logits, or their number where they have no names.
@@ -58,8 +59,9 @@ def class_order(student: Sequence[str] | int, teacher: Sequence[str] | int) -> l
         )
     if isinstance(student, int) or isinstance(teacher, int) or are_placeholders(student) or are_placeholders(teacher):
         return None
-    wanted = [name.strip().lower() for name in student]
-    offered = [name.strip().lower() for name in teacher]
+    wanted, offered = list(student), list(teacher)
+    if sorted(wanted) != sorted(offered):
+        wanted, offered = ([name.strip().lower() for name in names] for names in (student, teacher))
     if sorted(wanted) != sorted(offered) or len(set(wanted)) != len(wanted):
         raise ValueError(
             f"The student's labels {list(student)} and the teacher's {list(teacher)} are not the same classes. Where "

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
@@ -18,6 +18,7 @@ from hf_distill.evaluation import predict
 from hf_distill.image_processors import find_image_processor
 from hf_distill.labels import MULTI_LABEL, REGRESSION
 from hf_distill.onnx_classifier import OnnxClassifier
+from hf_distill.pictures import upright
 from hf_distill.teachers.model import find_tokenizer, load_classifier, positions, reads_images
 from hf_distill.timm_models import image_channels, makes_images_of_timm
 
@@ -177,7 +178,7 @@ def _picture(value: Any, channels: int) -> Any:
     try:
         if not isinstance(value, Image.Image):
             opened = Image.open(io.BytesIO(value) if isinstance(value, bytes) else value)
-        image = ImageOps.exif_transpose(opened).convert("L" if channels == 1 else "RGB")
+        image = upright(opened).convert("L" if channels == 1 else "RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         name = f"{len(value)} bytes" if isinstance(value, bytes) else value
         raise ValueError(f"{name} cannot be read as an image ({error}). Remove or mend it.") from error

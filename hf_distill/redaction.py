@@ -9,7 +9,8 @@ from typing import Any
 SECRET = r"(?:token|password|secret|key)"
 PRIVATE_NAME = re.compile(rf"(?i)(?:^|[_-]){SECRET}$|^(?:host|node|user)(?:_?name)?$")
 SECRET_FLAG = re.compile(rf"(?i)(--[\w-]*{SECRET}[= ]|\b\w*{SECRET}=)(?:'[^']*'|\"[^\"]*\"|\S+)")
-HUB_TOKEN = re.compile(r"\b(?:hf|api)_[A-Za-z0-9]{20,}")
+HUB_TOKEN = re.compile(r"\b(?:hf|api)_(?:[a-z]+_)?[A-Za-z0-9]{20,}")
+"""``hf_...``, and those of organisations and of apps: ``api_org_...``, ``hf_oauth_...``."""
 LOGIN = re.compile(r"://[^\s/@'\"]+:[^\s/@'\"]+@")
 """``https://anna:PASSWORD@example.org``"""
 OUTSIDE = r"(?:file://|[A-Za-z]:[\\/]|~[\w.-]*[\\/]|(?:\.\.[\\/])+|[\\/]{1,2}(?=[\w.]))"

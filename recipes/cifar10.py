@@ -279,6 +279,11 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
         raise ValueError(
             "No labelled images are for validation or test, so there is nothing to compare on: add some, or --hold_out."
         )
+    if args.eval_strategy != "no" and "validation" not in data.evaluation():
+        raise ValueError(
+            f"--eval_strategy {args.eval_strategy.value} needs labelled images for validation, and there are none: add "
+            "some, or --hold_out, or say --eval_strategy no."
+        )
     kept.check_classes(len(data.classes))
     check_objective(objective, len(data.classes), mixed_labels=bool(recipe.mixup or recipe.cutmix))
     images = prepare_images(

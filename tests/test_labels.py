@@ -27,6 +27,8 @@ def test_default_names_count_as_none() -> None:
     [
         (["a", "b", "c"], ["c", "a", "b"], [1, 2, 0]),
         (["neg", "pos"], ["Pos ", "NEG"], [1, 0]),
+        (["a", "A"], ["A", "a"], [1, 0]),
+        (["a", "A"], ["a", "A"], None),
         (["a", "b"], ["a", "b"], None),
         (2, ["a", "b"], None),
         (["a", "b"], 2, None),
@@ -43,7 +45,8 @@ def test_order_points_at_the_teachers_class_of_the_same_name(student: Any, teach
         (["a", "b"], ["a", "c"], "not the same classes.*id2label"),
         (["a", "b"], ["a", "b", "c"], r"2 labels .* 3"),
         (2, 3, "num_labels"),
-        (["a", "A"], ["a", "A"], "not the same classes"),
+        (["a", "A"], ["a", "a "], "not the same classes"),
+        (["a", "a"], ["a", "a"], "not the same classes"),
     ],
 )
 def test_what_cannot_be_aligned_is_an_error(student: Any, teacher: Any, message: str) -> None:

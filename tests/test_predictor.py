@@ -99,6 +99,8 @@ def test_an_image_that_cannot_be_read_is_named(images: Path, tmp_path: Path) -> 
     (tmp_path / "broken.png").write_text("no image")
     with pytest.raises(ValueError, match=r"broken\.png cannot be read as an image"):
         Predictor.load(images)([str(tmp_path / "broken.png")])
+    with pytest.raises(ValueError, match="more than 8 bits a channel"):  # as in training; it would be cut off at 255
+        Predictor.load(images)([Image.fromarray(np.full((8, 8), 1000, dtype=np.uint16))])
 
 
 def test_made_up_inputs_can_be_run(texts: Path, images: Path) -> None:

@@ -30,6 +30,7 @@ TOKEN = "hf_" + "aB3" * 11 + "x"
         ("--hub_token abc --seed 0", "--hub_token *** --seed 0"),
         ("HF_TOKEN='abc def' python train.py", "HF_TOKEN=*** python train.py"),
         ("--api-key=abc", "--api-key=***"),
+        (f"api_org_{TOKEN[3:]}, hf_oauth_{TOKEN[3:]}", "***, ***"),
         ("--wandb_key abc --keep_features x", "--wandb_key *** --keep_features x"),
     ],
 )

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 import transformers
 from datasets import Dataset, DatasetDict, Features, Value
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from hf_distill.augmentation import Augmentation, ImageTransform
 from hf_distill.image_views import Views
+from hf_distill.pictures import upright
 from hf_distill.recipe.class_labels import LabelledSplits, class_labels, find_label_column, require
 from hf_distill.recipe.data import in_order, load_splits
 from hf_distill.recipe.held_out import with_validation
@@ -28,7 +29,6 @@ from hf_distill.redaction import first_line
 
 logger = logging.getLogger(__name__)
 
-EIGHT_BITS = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
 GREY = {"1", "L", "LA", "La"}
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
 
@@ -194,9 +194,7 @@ def _pixels(stored: Mapping[str, Any] | None, size: int, channels: int) -> bytes
     except UnidentifiedImageError as error:  # whose words are an address in memory
         raise ValueError("it is no image, or one of an unknown format") from error
     with opened:
-        image = ImageOps.exif_transpose(opened)
-        if image.mode not in EIGHT_BITS:
-            raise ValueError(f"it has more than 8 bits a channel (mode {image.mode}), convert it to 8")
+        image = upright(opened)
         if channels == 1 and image.mode not in GREY:
             raise ValueError(f"it is in colour (mode {image.mode}), where a grey one is needed")
         image = image.convert("L" if channels == 1 else "RGB")

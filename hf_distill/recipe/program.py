@@ -17,6 +17,13 @@ from hf_distill.processes import leave_together
 MISTAKES = (ValueError, KeyError, OSError, ImportError, SafetensorError)
 """What the user can mend."""
 
+CURES = {
+    "No space left": " Free some space and run the same command again.",
+    "Expected more than 1 value per channel when training": ". The last batch of an epoch holds a single example: "
+    "run the same command with --dataloader_drop_last, or with another --per_device_train_batch_size.",
+}
+"""What to do about errors of others, by their words."""
+
 
 def run(main: Callable[[], None]) -> None:
     """Call ``main``; what the user can mend ends the program with ``error: ...`` and exit code 2, not with a traceback.
@@ -34,7 +41,7 @@ def run(main: Callable[[], None]) -> None:
     except MISTAKES as error:
         if re.search(r"--log[_-]level[= ]debug", " ".join(sys.argv)):
             raise
-        cure = " Free some space and run the same command again." if "No space left" in said(error) else ""
+        cure = "".join(cure for words, cure in CURES.items() if words in said(error))
         print(f"error: {said(error)}{cure}", file=sys.stderr)
         sys.exit(2)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from torch import nn
 
 from hf_distill.recipe import run
 
@@ -80,10 +81,19 @@ def test_a_traceback_is_for_those_who_ask_for_it(
         run(main)
 
 
-def test_a_full_disk_has_a_cure(capsys: pytest.CaptureFixture[str]) -> None:
-    def main() -> None:
-        raise OSError("No space left on device")
+def full_disk() -> None:
+    raise OSError("No space left on device")
 
+
+def batch_of_one() -> None:
+    nn.BatchNorm2d(2)(torch.ones(1, 2, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("main", "cure"),
+    [(full_disk, "Free some space and run the same command again."), (batch_of_one, "--dataloader_drop_last, or")],
+)
+def test_errors_of_others_have_a_cure(main: Callable[[], None], cure: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run(main)
-    assert "Free some space and run the same command again." in capsys.readouterr().err
+    assert cure in capsys.readouterr().err

@@ -98,6 +98,16 @@ def test_a_flag_without_the_one_that_it_is_about(
         cifar10.main()
 
 
+def test_evaluation_without_images_for_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("train/a/1.png", "train/b/1.png", "test/a/1.png", "test/b/1.png"):
+        (tmp_path / "pets" / name).parent.mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / "pets" / name)
+    words = ["--preset", "quick", "--output_dir", str(tmp_path / "out"), "--dataset", str(tmp_path / "pets")]
+    monkeypatch.setattr(sys, "argv", ["cifar10.py", *words])
+    with pytest.raises(ValueError, match=r"--eval_strategy epoch needs .*, or --hold_out, or say --eval_strategy no"):
+        cifar10.main()
+
+
 call = partial(recipe_calls.call, "cifar10.py")
 
 
