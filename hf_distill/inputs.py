@@ -18,7 +18,7 @@ from hf_distill.recipe import load_images, load_splits
 from hf_distill.recipe.class_labels import UNLABELLED, column_of, find_label_column, plain, require
 from hf_distill.recipe.columns import find_text_columns, texts_of
 from hf_distill.recipe.data import READERS, nearest_paths
-from hf_distill.recipe.image_folder import IMAGE_FILES, is_image
+from hf_distill.recipe.image_folder import IMAGE_FILES, is_image, visible_files
 from hf_distill.recipe.images import find_image_column
 
 STDIN = "-"
@@ -73,7 +73,7 @@ def find_images(paths: Sequence[str]) -> Inputs:
     for path in map(Path, paths):
         existing(path)
         if path.is_dir():
-            files = sorted(str(file) for file in path.rglob("*") if is_image(file.name))
+            files = [str(path.joinpath(*parts)) for parts in sorted(visible_files(path)) if is_image(parts[-1])]
             if not files:
                 raise FileNotFoundError(f"{path} holds no image: looked for {', '.join(IMAGE_FILES)}.")
             found += files

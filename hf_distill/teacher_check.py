@@ -85,8 +85,7 @@ def _checked(name: str, score: float, chance: float, margin: float, hint: str = 
         return score
     cure = (
         hint
-        or "Fine-tune it on this task first, for instance with DistillationTrainer(model, teacher_model=None, ...); in "
-        "a recipe that does so, for longer: --teacher_epochs, or with another --teacher_learning_rate."
+        or "Fine-tune it on this task first, for instance with DistillationTrainer(model, teacher_model=None, ...)."
     )
     raise ValueError(
         f"Teacher {name!r} scores {score:.3f} on the training examples, where guessing gives {chance:.3f}: it has "

@@ -134,7 +134,8 @@ class RecipeArguments:
         default=None,
         metadata={
             "help": "Where the trained teacher, its answers and the controls are kept; OUTPUT_DIR if left out. Runs of "
-            "one student that differ in --method, --temperature or --distillation_weight alone can share theirs."
+            "one student that differ in --method, --temperature or --distillation_weight alone can share theirs, also "
+            "at the same time."
         },
     )
     keep_features: str = field(
@@ -251,7 +252,6 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
     check_push(args)
     shared = Path(recipe.shared_dir or output)
     check_sources({recipe.teacher, recipe.student} - NEW_MODELS.keys(), output, shared)
-    take_folder(args)
     args, objective = with_method(args, recipe.method)
     features = {path for path in recipe.keep_features.split(",") if path}
     if features and not recipe.views:
@@ -263,6 +263,7 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
     augmentation = Augmentation(recipe.padding, recipe.flip, policy, recipe.mixup, recipe.cutmix)
     for flag, model in (("--teacher", recipe.teacher), ("--student", recipe.student)):
         check_image_model(model, flag, NEW_MODELS)
+    take_folder(args)
     if recipe.dataset:
         suit_cpu(args)  # quick's models are too small to share out
     with args.main_process_first():

@@ -106,7 +106,8 @@ class RecipeArguments:
         default=None,
         metadata={
             "help": "Where the fine-tuned teacher, its answers and the controls are kept; OUTPUT_DIR if left out. Runs "
-            "that differ in --target, --temperature or --distillation_weight alone can share theirs."
+            "that differ in --target, --temperature or --distillation_weight alone can share theirs, also at the same "
+            "time."
         },
     )
     seeds: str = field(
@@ -193,11 +194,11 @@ def main() -> None:
     check_push(args)
     shared = Path(recipe.shared_dir or output)
     check_sources((recipe.teacher, recipe.student), output, shared)
-    take_folder(args)
     args, objective = with_target(args, recipe.target)
     name = recipe.dataset or "film reviews from a grammar"
     language = "en" if recipe.dataset in ("", RecipeArguments.dataset) else None
     card = about_card.for_card(recipe.dataset, recipe.unlabelled, language=language)
+    take_folder(args)
     usual: RecipeArguments | sentiment_grammar.Made = RecipeArguments()
     if recipe.dataset:
         suit_cpu(args)  # quick's models are too small to share out

@@ -55,7 +55,7 @@ def test_files_that_are_no_texts(tmp_path: Path) -> None:
 
 
 def test_images_in_folders_and_alone(tmp_path: Path) -> None:
-    for name in ("b/2.png", "b/c/1.JPG", "a.png", "b/notes.txt"):
+    for name in ("b/2.png", "b/c/1.JPG", "a.png", "b/notes.txt", "b/._2.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     found = find_images([str(tmp_path / "a.png"), str(tmp_path / "b")])

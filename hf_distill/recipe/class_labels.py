@@ -11,6 +11,7 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset, DatasetDict, Value
 
+from hf_distill.labels import are_placeholders
 from hf_distill.losses import NO_LABEL
 
 LABELS = ("label", "labels")
@@ -42,24 +43,24 @@ class LabelledSplits:
 def class_labels(splits: DatasetDict, column: str) -> tuple[dict[str, list[int]], tuple[str, ...]]:
     """The labels of each split as class indices, ``-100`` where a row has none, and the names of the classes.
 
-    Splits that number their classes in other ways are read by the names.
+    Splits that number their classes in other ways than the training split are read by the names.
 
     Args:
         splits: With at least ``train``; a split without the column has no labels.
         column: Class labels, strings or numbers.
 
     Raises:
-        ValueError: a label is outside the classes of the training split, or there are labels of one class only.
+        ValueError: a label is outside the classes of the training split, two classes have one name, or there are labels
+            of one class only.
     """
     feature = splits["train"].features[column]
-    values = {split: _values(rows, column, feature) for split, rows in splits.items()}
     keys: list[Any]
-    names: Sequence[str] = ()
     if isinstance(feature, ClassLabel):
         keys, classes = list(range(feature.num_classes)), tuple(feature.names)
-        names = [name.strip() for name in classes]
+        if len({name.strip() for name in classes} - {""}) < len(classes):
+            raise ValueError(f"The classes of {column!r} need names that differ, and are {classes}. Rename them.")
     else:
-        found = {value for value in values["train"] if isinstance(value, (str, int))}
+        found = {value for value in _values(splits["train"], column) if isinstance(value, (str, int))}
         keys = sorted(value for value in found if value not in UNLABELLED)
         if -1 in found and len(keys) > 1:
             raise ValueError(
@@ -68,10 +69,11 @@ def class_labels(splits: DatasetDict, column: str) -> tuple[dict[str, list[int]]
             )
         numbered = keys == list(range(len(keys)))
         classes = tuple(f"LABEL_{key}" if numbered else str(key) for key in keys)
-    index = {key: position for known in (keys, names) for position, key in enumerate(known)}
-    encoded = {split: _encode(given, index, classes, column, splits[split], split) for split, given in values.items()}
-    for split, labels in encoded.items():
-        _check_classes(labels, classes, column, split)
+    index, named = _index(keys, classes), dict(zip(classes, keys, strict=True))
+    encoded = {}
+    for split, rows in splits.items():
+        encoded[split] = _encode(_values(rows, column, classes), index, named, column, rows, split)
+        _check_classes(encoded[split], classes, column, split)
     return encoded, classes
 
 
@@ -130,20 +132,34 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _values(rows: Dataset, column: str, train: Any) -> list[Any]:
-    """The labels of a split: names where it numbers the classes in another way than the training split."""
+def _values(rows: Dataset, column: str, classes: Sequence[str] = ()) -> list[Any]:
+    """The labels of a split: names where it numbers its classes, and not as these are numbered."""
     if column not in rows.column_names:
         return [None] * len(rows)
     values, feature = [plain(value) for value in column_of(rows, column)], rows.features[column]
-    train_has_names = isinstance(train, ClassLabel) or getattr(train, "dtype", None) in ("string", "large_string")
-    if not isinstance(feature, ClassLabel) or not train_has_names or feature.names == getattr(train, "names", None):
+    if not isinstance(feature, ClassLabel) or tuple(feature.names) == classes:
         return values
-    named = {number: name.strip() for number, name in enumerate(feature.names)}
-    return [named.get(value, value) for value in values]
+    if _have_no_names(feature.names) or _have_no_names(classes):
+        return values
+    names = {number: name.strip() for number, name in enumerate(feature.names)}
+    return [names.get(value, value) for value in values]
+
+
+def _have_no_names(classes: Sequence[str]) -> bool:
+    """Whether they are called as classes without names are, by this package or by the library."""
+    return are_placeholders(classes) or list(classes) == list(map(str, range(len(classes))))
+
+
+def _index(keys: Sequence[Any], classes: Sequence[str]) -> dict[Any, int]:
+    """The place of each class, by what stands in the training split, by its name, and by its name in lower case."""
+    names = [name.strip() for name in classes]
+    lower = [name.lower() for name in names]
+    known = [lower if len(set(lower)) == len(lower) else [], names, keys]
+    return {key: place for spelled in known for place, key in enumerate(spelled)}
 
 
 def _encode(
-    values: list[Any], index: dict[Any, int], classes: Sequence[str], column: str, rows: Dataset, split: str
+    values: list[Any], index: dict[Any, int], classes: dict[str, Any], column: str, rows: Dataset, split: str
 ) -> list[int]:
     labels = []
     for row, value in enumerate(values):
@@ -152,14 +168,15 @@ def _encode(
                 f"{place_of(row, rows, split)} has label {value!r} in column {column!r}, which is no class: one string "
                 "or whole number is needed, one class for each row. Choose another column with --label_column."
             )
+        place = index.get(value, index.get(value.lower()) if isinstance(value, str) else None)
         if value in UNLABELLED:
             labels.append(NO_LABEL)
-        elif value in index:
-            labels.append(index[value])
+        elif place is not None:
+            labels.append(place)
         else:
             raise ValueError(
                 f"{place_of(row, rows, split)} has label {value!r} in column {column!r}, which is outside the classes "
-                f"{dict(zip(classes, index, strict=False))}. Correct it; a row without a label has -1 or nothing there."
+                f"{classes}. Correct it; a row without a label has -1 or nothing there."
             )
     return labels
 

@@ -34,8 +34,8 @@ class TextData(LabelledSplits):
     """Splits for the classification of texts or pairs of texts.
 
     Args:
-        splits: ``train``, ``validation`` and maybe ``test`` with the text columns and ``labels``, a class index each,
-            ``-100`` where a row has none.
+        splits: ``train`` and maybe ``validation`` and ``test`` with the text columns and ``labels``, a class index
+            each, ``-100`` where a row has none.
         text_columns: One column, or two for pairs.
         classes: The class names in the order of the indices; ``LABEL_0`` and so on where they have no names.
     """

@@ -21,7 +21,6 @@ READERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json",
 SPLIT_WORDS = {
     "train": "train", "training": "train",
     "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
-    "evaluation": "validation", "eval": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
 

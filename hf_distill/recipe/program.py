@@ -18,6 +18,7 @@ MISTAKES = (ValueError, KeyError, OSError, ImportError, SafetensorError)
 """What the user can mend."""
 
 CURES = {
+    "it has nothing to teach": " Where the recipe trained it: --teacher_epochs and --teacher_learning_rate say how.",
     "No space left": " Free some space and run the same command again.",
     "Expected more than 1 value per channel when training": ". The last batch of an epoch holds a single example: "
     "run the same command with --dataloader_drop_last, or with another --per_device_train_batch_size.",

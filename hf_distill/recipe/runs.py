@@ -37,8 +37,6 @@ logger = logging.getLogger(__name__)
 SETTINGS_FILE, FINISHED_FILE = "_settings.json", "_finished.json"
 REPORT_FILES = ("README.md", FILE_NAME, "report.html", *PLOTS)
 """What is written about a model that was trained; ONNX files are the trainer's to delete."""
-MADE_ANEW = re.compile(r"checkpoint-\d+|_(?:student|control)-seed\d+")
-"""What trainings leave in a folder, and other trainings there replace."""
 
 
 def check_training(args: DistillationTrainingArguments) -> None:
@@ -53,24 +51,30 @@ def check_training(args: DistillationTrainingArguments) -> None:
     check_folder(Path(args.output_dir))
 
 
-def check_sources(models: Iterable[str], *folders: Path) -> None:
-    """Raise where trainings in these folders would overwrite, or delete, what they start or learn from.
+def check_sources(models: Iterable[str], output: Path, shared: Path) -> None:
+    """Raise where trainings would overwrite, or delete, what they start or learn from.
 
     Args:
         models: Teacher and student, as named.
-        folders: Where something is trained.
+        output: Where students are trained.
+        shared: Where controls are trained.
 
     Raises:
-        ValueError: a model lies in a folder itself, or is a checkpoint, a student or a control there.
+        ValueError: a model is ``output`` itself, or a checkpoint or a student there, or a control in ``shared``.
     """
+    ours = ((output, r"|checkpoint-\d+|_student-seed\d+"), (shared, r"_control-seed\d+"))
     for name in models:
-        source = Path(split_layers(name)[0].removeprefix(NEW)).resolve()
-        for folder in map(Path.resolve, folders):
-            below = source.relative_to(folder).parts if source.is_relative_to(folder) else ("elsewhere",)
-            if not below or MADE_ANEW.fullmatch(below[0]):
+        source = split_layers(name)[0].removeprefix(NEW)
+        if source in ("", "layers"):  # the usual model, and layers of the teacher
+            continue
+        for folder, pattern in ours:
+            if not Path(source).resolve().is_relative_to(folder.resolve()):
+                continue
+            below = Path(source).resolve().relative_to(folder.resolve()).parts
+            if re.fullmatch(pattern, below[0] if below else ""):
                 raise ValueError(
-                    f"What is trained in {folder.name} would take the place of {name}, which would be lost. Choose "
-                    "another --output_dir, and another --shared_dir if there is one, or copy the model elsewhere."
+                    f"What is trained in {folder} would take the place of {name}, which would be lost. Choose another "
+                    "--output_dir, and another --shared_dir if there is one, or copy the model elsewhere."
                 )
 
 
@@ -224,7 +228,6 @@ def train_run(
         trainer.save_model()
         trainer.save_state()
         run.end()
-        trainer.accelerator.wait_for_everyone()
         return trainer
 
 

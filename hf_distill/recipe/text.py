@@ -104,7 +104,7 @@ def fine_tuned_teacher(
         warn_of_unnamed_classes(name, teacher.config, data.classes)
         return teacher
     logger.info("The teacher %s has no trained head for this task: it is fine-tuned first.", name)
-    check_sources([name], Path(args.output_dir))
+    check_sources([name], folder := Path(args.output_dir), folder)
     tokens = tokenize_data(data, tokenizer, max_length)
     trainer = train_run(
         "teacher",

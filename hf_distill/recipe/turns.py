@@ -14,9 +14,10 @@ from transformers import TrainingArguments
 logger = logging.getLogger(__name__)
 
 LOCK_FILE = "_lock"
-"""Stays behind, empty: what counts is who holds it, and a process that was killed holds nothing."""
+"""Who holds it counts, not whether it is there: a process that was killed holds nothing."""
 
-_held: list[FileLock] = []
+_locks: dict[Path, FileLock] = {}
+"""One for each folder, which this process may take several times."""
 
 
 def take_folder(args: TrainingArguments) -> None:
@@ -25,8 +26,8 @@ def take_folder(args: TrainingArguments) -> None:
     Raises:
         ValueError: another process has taken it, or trains there.
     """
-    if args.process_index == 0 and (lock := _acquire(Path(args.output_dir), patience=0)):
-        _held.append(lock)
+    if args.process_index == 0:
+        _acquire(Path(args.output_dir), patience=0)
 
 
 @contextlib.contextmanager
@@ -41,16 +42,17 @@ def turn(args: TrainingArguments) -> Iterator[None]:
     lock = None
     if args.process_index == 0:
         lock = _acquire(Path(args.output_dir), patience=args.ddp_timeout / 2 if args.world_size > 1 else -1)
-    PartialState().wait_for_everyone()
     try:
+        PartialState().wait_for_everyone()
         yield
+        PartialState().wait_for_everyone()
     finally:
         if lock:
             lock.release()
 
 
 def _acquire(folder: Path, patience: float) -> FileLock | None:
-    """The lock of a folder, which one process may take several times; none where none can be made.
+    """The lock of a folder; none where none can be made.
 
     Args:
         folder: It is made if it is not there.
@@ -58,7 +60,8 @@ def _acquire(folder: Path, patience: float) -> FileLock | None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK_FILE, thread_local=False, is_singleton=True)
+        new = FileLock(folder / LOCK_FILE, thread_local=False, fallback_to_soft=False)
+        lock = _locks.setdefault(folder.resolve(), new)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -67,7 +70,9 @@ def _acquire(folder: Path, patience: float) -> FileLock | None:
             lock.acquire(timeout=patience)
     except Timeout:
         raise ValueError(
-            f"Another run is at work in {folder}. Wait until it has ended, or choose another folder."
+            f"Another run is at work in {folder}. Wait until it has ended, or choose another --output_dir, and another "
+            "--shared_dir if there is one. (A notebook that ran a recipe holds its folder until the kernel is "
+            "restarted; --ddp_timeout says how long several processes wait.)"
         ) from None
     except (OSError, NotImplementedError) as error:  # it is read-only, or this file system knows no locks
         logger.info("%s cannot be locked (%s): start no second run there.", folder, error)

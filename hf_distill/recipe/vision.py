@@ -180,7 +180,7 @@ def trained_image_teacher(
         warn_of_unnamed_classes(name, teacher.config, data.classes)
         return teacher
     logger.info("The teacher %s is not trained for these classes: it is trained first.", name)
-    check_sources({name} - set(new), Path(args.output_dir))
+    check_sources({name} - set(new), folder := Path(args.output_dir), folder)
     trainer = train_run(
         "teacher",
         lambda: new_image_classifier(name, data.classes, data.shape[0], args.seed, new),

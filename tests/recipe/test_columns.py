@@ -50,11 +50,31 @@ PETS = ClassLabel(names=["cat", "dog", "fish"])
         ((["cat", "dog", "fish"], Value("string")), ([0, 2, 3, None], ClassLabel(names=["cat", "cow", "dog", "fish"]))),
         (([7, 8, 9], Value("int64")), ([7, 8, 9, -1], Value("int64"))),
         (([0, 1, 2], Value("int64")), ([0, 1, 2, -1], PETS)),
+        (([0, 1, 2], PETS), ([0, 1, 2, -1], ClassLabel(num_classes=3))),
+        (([0, 1, 2], ClassLabel(num_classes=3)), ([0, 1, 2, -1], PETS)),
+        (([0, 1, 2], PETS), (["Cat", "DOG", " fish", ""], Value("string"))),
+        (([7, 8, 9], Value("int64")), ([1, 2, 3, -1], ClassLabel(names=["6", "7", "8", "9"]))),
     ],
 )
 def test_splits_that_number_their_classes_otherwise_are_read_by_the_names(train: Any, test: Any) -> None:
     first, second = (splits(*given)["train"] for given in (train, test))
     assert labels_of(as_classification(DatasetDict(train=first, test=second)), "test") == [0, 1, 2, -100]
+
+
+def test_truth_is_a_class_like_others() -> None:
+    given = splits([False, True])["train"], splits([1, 0], ClassLabel(names=["True", "False"]))["train"]
+    assert labels_of(as_classification(DatasetDict(train=given[0], test=given[1])), "test") == [0, 1]
+
+
+def test_classes_that_differ_in_case_alone_are_told_apart() -> None:
+    given = splits([0, 1], ClassLabel(names=["a", "A"]))["train"], splits(["A", "a"])["train"]
+    assert labels_of(as_classification(DatasetDict(train=given[0], test=given[1])), "test") == [1, 0]
+
+
+@pytest.mark.parametrize("names", [["a", "a "], ["", "a"]])
+def test_classes_need_names_that_differ(names: list[str]) -> None:
+    with pytest.raises(ValueError, match="need names that differ"):
+        as_classification(splits([0, 1], ClassLabel(names=names)))
 
 
 def test_a_split_with_a_class_that_is_not_in_training() -> None:

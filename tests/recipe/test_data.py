@@ -88,7 +88,7 @@ def test_a_split_may_lie_in_several_files_or_in_a_folder(
 
 
 def test_files_that_name_no_split_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for name, count in {"train.csv": 6, "eval.csv": 4, "unsupervised.csv": 3}.items():
+    for name, count in {"train.csv": 6, "dev.csv": 4, "unsupervised.csv": 3}.items():
         write(rows(count), tmp_path / name)
     assert sizes(load_splits(str(tmp_path))) == {"train": 6, "validation": 4}
     assert "1 files are left out, as their names name no split: unsupervised.csv." in caplog.text

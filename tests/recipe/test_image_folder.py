@@ -33,10 +33,11 @@ def labels(splits: DatasetDict) -> dict[str, list[str]]:
         (("train/cat/1.png", "train/dog/1.PNG"), {"train": ["cat", "dog"]}),
         (("Training/a/1.png", "Testing/a/1.png"), {"train": ["a"], "test": ["a"]}),
         (("Train/a/1.png", "Valid/b/1.png"), {"train": ["a"], "validation": ["b"]}),
-        (("train-1/a/1.png", "train-2/b/1.png", "eval/a/1.png"), {"train": ["a", "b"], "validation": ["a"]}),
+        (("train-1/a/1.png", "train_2/b/1.png", "val2017/a/1.png"), {"train": ["a", "b"], "validation": ["a"]}),
+        (("test_tube/1.png", "train_set/1.png", "dev/1.png"), {"train": ["dev", "test_tube", "train_set"]}),
         (("test/1.png", "train/1.png", "car/1.png"), {"train": ["car", "test", "train"]}),  # classes, as of CIFAR-100
         (("train/test/1.png", "train/dev/1.png", "test/dev/1.png"), {"train": ["dev", "test"], "test": ["dev"]}),
-        (("cat/test/train_1.png", "cat/2.png", "dog/val.avif"), {"train": ["cat", "cat", "dog"]}),
+        (("cat/train_1.png", "cat/2.png", "dog/val.avif"), {"train": ["cat", "cat", "dog"]}),
         (("cat/1.png", "dog/1.png", ".git/1.png", "dog/.1.png"), {"train": ["cat", "dog"]}),
     ],
 )
@@ -48,6 +49,8 @@ def test_the_name_of_the_folder_is_no_pattern_and_a_class_may_be_a_link(tmp_path
     write(tmp_path / "else", "1.png", "2.png")
     pets = write(tmp_path / "pets [cats, dogs]*", "cat/1.png")
     (pets / "dog").symlink_to(tmp_path / "else", target_is_directory=True)
+    (pets / "latest").symlink_to(pets, target_is_directory=True)  # which would have no end
+    (pets / "cat" / "parent").symlink_to(tmp_path, target_is_directory=True)
     data = as_image_classification(load_images(str(pets)), size=2)
     assert data.classes == ("cat", "dog")
     assert data.splits["train"]["labels"][:] == [0, 1, 1]
@@ -65,15 +68,22 @@ def test_a_file_that_changed_is_read_anew(tmp_path: Path) -> None:
 def test_files_that_are_left_out_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     load_images(str(write(tmp_path, "train/a/1.png", "train/b/2.png")))
     assert not caplog.records
-    left = ("train/a/2.heic", "train/3.png", "train/metadata.csv", "other/c/1.png", "test/1.png")
+    left = ("train/a/2.heic", "train/a/more/1.png", "train/3.png", "train/metadata.csv", "other/c/1.png", "test/1.png")
     splits = load_images(str(write(tmp_path, *left)))
     assert labels(splits) == {"train": ["a", "b"]}
     assert f"in the folder of a class: {', '.join(sorted(left))}." in caplog.text
 
 
-@pytest.mark.parametrize("names", [("1.png", "2.png"), ("train/1.png", "test/1.png")])
+def test_a_link_that_leads_nowhere_is_an_image_that_cannot_be_read(tmp_path: Path) -> None:
+    folder = write(tmp_path, "cat/1.png", "dog/1.png")
+    (folder / "dog" / "2.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(ValueError, match=r"Row 2 of train \(.*2\.png\) has an image that cannot be used"):
+        as_image_classification(load_images(str(folder)), size=2)
+
+
+@pytest.mark.parametrize("names", [("1.png", "2.png"), ("test/1.png", "train/1.png"), ("a/x/1.png", "b/x/1.png")])
 def test_images_without_a_folder_for_each_class(tmp_path: Path, names: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match=rf"has images \({names[1]}.*|{names[0]}.*no folder of images for each class"):
+    with pytest.raises(ValueError, match=rf"has images \({', '.join(names)}\), but no folder of images for each class"):
         load_images(str(write(tmp_path, *names)))
 
 
@@ -88,7 +98,8 @@ def test_one_class_alone(tmp_path: Path) -> None:
         as_image_classification(splits, size=2)
 
 
-def test_pictures_beside_files_of_data_are_no_classes(tmp_path: Path) -> None:
-    write(tmp_path, "assets/logo.png", "banner.png", "train.csv")
+@pytest.mark.parametrize("more", [(), ("docs/figure.png",)])
+def test_pictures_beside_files_of_data_are_no_classes(tmp_path: Path, more: tuple[str, ...]) -> None:
+    write(tmp_path, "assets/logo.png", "banner.png", "train.csv", *more)
     (tmp_path / "train.csv").write_text("image,label\nx,1\n")
     assert load_images(str(tmp_path))["train"].column_names == ["image", "label"]

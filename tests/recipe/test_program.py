@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from hf_distill.labels import SINGLE_LABEL
 from hf_distill.recipe import run
+from hf_distill.teacher_check import check_teacher
 
 
 @pytest.fixture(autouse=True)
@@ -85,13 +87,21 @@ def full_disk() -> None:
     raise OSError("No space left on device")
 
 
+def bad_teacher() -> None:
+    check_teacher("vgg13", torch.tensor([[1.0, 0.0]] * 64), torch.tensor([0, 1] * 32), SINGLE_LABEL)
+
+
 def batch_of_one() -> None:
     nn.BatchNorm2d(2)(torch.ones(1, 2, 1, 1))
 
 
 @pytest.mark.parametrize(
     ("main", "cure"),
-    [(full_disk, "Free some space and run the same command again."), (batch_of_one, "--dataloader_drop_last, or")],
+    [
+        (full_disk, "Free some space and run the same command again."),
+        (batch_of_one, "--dataloader_drop_last, or"),
+        (bad_teacher, "--teacher_epochs"),
+    ],
 )
 def test_errors_of_others_have_a_cure(main: Callable[[], None], cure: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):

@@ -217,16 +217,26 @@ def test_a_model_or_checkpoints_of_others_are_not_touched(tmp_path: Path, held: 
     assert Run(tmp_path, {"a": 1}).begin() is None
 
 
-LOST = ["{}", "{}/../out", "{}:0,1", "config:{}", "{}/checkpoint-8", "{}/_control-seed0:1", "{}/_student-seed1"]
+LOST = [
+    "{}",
+    "{}/../out",
+    "{}:0,1",
+    "config:{}",
+    "{}/checkpoint-8",
+    "{}/../shared/_control-seed0:1",
+    "{}/_student-seed1",
+]
 
 
 @pytest.mark.parametrize("name", LOST)
 def test_a_student_is_not_put_in_the_place_of_what_it_comes_from(tmp_path: Path, name: str) -> None:
     (folder := tmp_path / "out").mkdir()
     (folder / runs.SETTINGS_FILE).write_text('{"a": 2}')  # so it is ours, and would be made anew
-    check_sources(["layers:0,1", str(tmp_path), f"{folder}/_teacher", f"{folder}s", "out"], folder)
+    shared = tmp_path / "shared"
+    kept = [str(tmp_path), f"{folder}/_teacher", f"{folder}s", "out", str(shared), f"{shared}/_student-seed1"]
+    check_sources(["layers:0,1", "", *kept], folder, shared)
     with pytest.raises(ValueError, match="would take the place of"):
-        check_sources(["layers:0,1", name.format(folder)], tmp_path / "other", folder)
+        check_sources([*kept, name.format(folder)], folder, shared)
 
 
 def test_what_was_written_about_a_model_goes_with_it(tmp_path: Path) -> None:
