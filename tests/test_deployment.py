@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 import exported
 import pytest
 import torch
+from clock import own_clock
 
 from hf_distill import deployment
 from hf_distill.deployment import deployment_rows, joined
@@ -46,11 +46,11 @@ def test_speed_is_of_the_model_named_and_in_plain_float32(
     exports: list[OnnxExport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A PyTorch model that takes 5 ms and an ONNX file that takes 20, by their own doing; 32 rows from everywhere."""
-    model, rows, seen = exported.model().bfloat16(), exported.texts(), []
+    model, rows, seen, clock = exported.model().bfloat16(), exported.texts(), [], own_clock(monkeypatch)
     forward = deployment.OnnxClassifier.forward
 
     def slow(self: Any, **inputs: Any) -> Any:
-        time.sleep(0.02)
+        clock.now += 0.02
         return forward(self, **inputs)
 
     class Slow(torch.nn.Module):
@@ -59,15 +59,14 @@ def test_speed_is_of_the_model_named_and_in_plain_float32(
             self.inner, self.config = model, model.config
 
         def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any) -> Any:
-            time.sleep(0.005)
+            clock.now += 0.005
             seen.append((len(input_ids), next(self.inner.parameters()).dtype))
             return self.inner(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
 
     monkeypatch.setattr(deployment.OnnxClassifier, "forward", slow)
     pytorch, onnx = deployment_rows(Slow(), exports[:1], rows, exported.pad, seconds=0.6)
-    assert 5 < pytorch["latency_ms"]["p50"] < onnx["latency_ms"]["p50"]
-    assert onnx["latency_ms"]["p50"] > 20
-    assert onnx["throughput_per_s"] < 32 / 0.02
+    assert (pytorch["latency_ms"]["p50"], onnx["latency_ms"]["p50"]) == pytest.approx((5, 20))
+    assert (pytorch["throughput_per_s"], onnx["throughput_per_s"]) == pytest.approx((32 / 0.005, 32 / 0.02))
     assert {dtype for _, dtype in seen} == {torch.float32}
     assert next(model.parameters()).dtype == torch.bfloat16, "the model itself is left as it is"
     assert {size for size, _ in seen} == {1, 32}

@@ -1,21 +1,13 @@
 import pytest
 import tiny
 import torch
+from clock import Clock, own_clock
 from safetensors.torch import save_model
 from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hf_distill.evaluation import speed
 from hf_distill.evaluation.speed import count_parameters, measure_speed, size_mb
-
-
-class Clock:
-    """Stands still but for what a model takes."""
-
-    now = 0.0
-
-    def perf_counter(self):
-        return self.now
 
 
 class Sleeper(nn.Module):
@@ -37,9 +29,7 @@ class Sleeper(nn.Module):
 
 @pytest.fixture
 def sleeper(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(speed, "time", clock)
-    return Sleeper(clock)
+    return Sleeper(own_clock(monkeypatch))
 
 
 def test_times_are_those_of_the_forward_pass(sleeper):
