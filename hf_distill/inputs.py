@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from datasets import ClassLabel, Dataset
+from datasets import Dataset
 
-from hf_distill.labels import are_placeholders
 from hf_distill.losses import NO_LABEL
 from hf_distill.recipe import load_images, load_splits
-from hf_distill.recipe.class_labels import UNLABELLED, column_of, find_label_column, plain, require
+from hf_distill.recipe.class_labels import LABELS, column_of, find_label_column, labels_of, require
 from hf_distill.recipe.columns import find_text_columns, texts_of
 from hf_distill.recipe.data import READERS, nearest_paths
 from hf_distill.recipe.image_folder import IMAGE_FILES, is_image, visible_files
@@ -103,8 +101,8 @@ def read_evaluation(
 
     Raises:
         FileNotFoundError: there is no such path.
-        KeyError: there is no such split, column or class.
-        ValueError: the data cannot be read.
+        KeyError: there is no such split or column.
+        ValueError: the data cannot be read, or a label is no class of the model.
     """
     existing(Path(path).expanduser())
     splits = (load_images if images else load_splits)(path)
@@ -112,11 +110,15 @@ def read_evaluation(
     if name not in splits:
         raise KeyError(f"{path} has no split {name!r}; it has {', '.join(splits)}.")
     rows = splits[name]
+    labels = None
     try:
-        labels = _labels(rows, find_label_column(rows, label_column), classes)
+        found = find_label_column(rows, label_column)
     except KeyError:
-        if label_column is not None or any(column.lower() in ("label", "labels") for column in rows.column_names):
+        if label_column is not None or any(column.lower() in LABELS for column in rows.column_names):
             raise
+    else:
+        labels = labels_of(rows, found, tuple(classes), _keys(classes), name)
+    if labels and all(label == NO_LABEL for label in labels):
         labels = None
     if images:
         column = find_image_column(rows, None)
@@ -155,25 +157,8 @@ def _texts(rows: Dataset, path: str, wanted: str | None) -> Inputs:
     return Inputs(columns, values if len(columns) > 1 else [text for (text,) in values])
 
 
-def _labels(rows: Dataset, column: str, classes: Sequence[str]) -> list[int] | None:
-    """The index of the class that is called as the label is, without regard to case.
-
-    A number is taken for the index only where no class has a number for a name, as training gives them to 1, 2, 3.
-    """
-    feature, values = rows.features[column], [plain(value) for value in column_of(rows, column)]
-    if isinstance(feature, ClassLabel) and not (are_placeholders(feature.names) or are_placeholders(classes)):
-        values = [None if value in UNLABELLED else feature.names[value] for value in values]
-    index = {str(place): place for place in range(len(classes))} if not any(map(str.isdecimal, classes)) else {}
-    if len(classes) == 2 and isinstance(feature, datasets.Value) and feature.dtype == "bool":
-        index |= {"false": 0, "true": 1}
-    for spelled in ([name.strip().lower() for name in classes], classes):
-        index |= {name: place for place, name in enumerate(spelled)}
-    labels = []
-    for value in values:
-        found = NO_LABEL if value in UNLABELLED else index.get(str(value), index.get(str(value).strip().lower()))
-        if found is None:
-            close = difflib.get_close_matches(str(value), classes, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise KeyError(f"The model has no class {value!r} (column {column!r}); it has {', '.join(classes)}.{hint}")
-        labels.append(found)
-    return None if all(label == NO_LABEL for label in labels) else labels
+def _keys(classes: Sequence[str]) -> Sequence[Any]:
+    """What stands for a class beside its name: its place, unless numbers are names, as training makes them."""
+    if any(map(str.isdecimal, classes)):
+        return [int(name) if name.isdecimal() else name for name in classes]
+    return range(len(classes))

@@ -60,7 +60,7 @@ def class_labels(splits: DatasetDict, column: str) -> tuple[dict[str, list[int]]
         if len({name.strip() for name in classes} - {""}) < len(classes):
             raise ValueError(f"The classes of {column!r} need names that differ, and are {classes}. Rename them.")
     else:
-        found = {value for value in _values(splits["train"], column) if isinstance(value, (str, int))}
+        found = {value for value in _values(splits["train"], column, ()) if isinstance(value, (str, int))}
         keys = sorted(value for value in found if value not in UNLABELLED)
         if -1 in found and len(keys) > 1:
             raise ValueError(
@@ -69,12 +69,51 @@ def class_labels(splits: DatasetDict, column: str) -> tuple[dict[str, list[int]]
             )
         numbered = keys == list(range(len(keys)))
         classes = tuple(f"LABEL_{key}" if numbered else str(key) for key in keys)
-    index, named = _index(keys, classes), dict(zip(classes, keys, strict=True))
     encoded = {}
     for split, rows in splits.items():
-        encoded[split] = _encode(_values(rows, column, classes), index, named, column, rows, split)
+        encoded[split] = [NO_LABEL] * len(rows)
+        if column in rows.column_names:
+            encoded[split] = labels_of(rows, column, classes, keys, split)
         _check_classes(encoded[split], classes, column, split)
     return encoded, classes
+
+
+def labels_of(rows: Dataset, column: str, classes: tuple[str, ...], keys: Sequence[Any], split: str) -> list[int]:
+    """The class index of each row, ``-100`` where it has none.
+
+    Args:
+        rows: One split.
+        column: Class labels, strings or numbers.
+        classes: The names of the classes, without regard to case where that tells them apart.
+        keys: What may stand for each class beside its name.
+        split: What messages call the rows.
+
+    Raises:
+        ValueError: a label is none of them.
+    """
+    names = [name.strip() for name in classes]
+    lower = [name.lower() for name in names]
+    known = [list(map(str, keys)), lower if len(set(lower)) == len(lower) else [], names, keys]  # the last one counts
+    index = {key: place for spelled in known for place, key in enumerate(spelled)}
+    labels = []
+    for row, value in enumerate(_values(rows, column, classes)):
+        if isinstance(value, (list, dict, float)):
+            raise ValueError(
+                f"{place_of(row, rows, split)} has label {value!r} in column {column!r}, which is no class: one string "
+                "or whole number is needed, one class for each row. Choose another column with --label_column."
+            )
+        place = index.get(value, index.get(value.lower()) if isinstance(value, str) else None)
+        if value in UNLABELLED:
+            labels.append(NO_LABEL)
+        elif place is not None:
+            labels.append(place)
+        else:
+            raise ValueError(
+                f"{place_of(row, rows, split)} has label {value!r} in column {column!r}, which is outside the classes "
+                f"{dict(zip(classes, keys, strict=True))}.{meant(str(value), classes)} Correct it; a row without a "
+                "label has -1 or nothing there."
+            )
+    return labels
 
 
 def find_label_column(rows: Dataset, wanted: str | None) -> str:
@@ -102,9 +141,15 @@ def require(names: Sequence[str], rows: Dataset, split: str) -> None:
     """Raise ``KeyError`` where a split, or a file, has not all of these columns; the message names near ones."""
     for name in names:
         if name not in rows.column_names:
-            close = difflib.get_close_matches(name, rows.column_names)
-            hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-            raise KeyError(f"{split} has no column {name!r}; it has {rows.column_names}.{hint}")
+            raise KeyError(
+                f"{split} has no column {name!r}; it has {rows.column_names}.{meant(name, rows.column_names)}"
+            )
+
+
+def meant(word: str, known: Sequence[str]) -> str:
+    """A question where words that are known are like this one."""
+    close = difflib.get_close_matches(word, known)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def place_of(row: int, rows: Dataset, split: str) -> str:
@@ -132,11 +177,12 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _values(rows: Dataset, column: str, classes: Sequence[str] = ()) -> list[Any]:
-    """The labels of a split: names where it numbers its classes, and not as these are numbered."""
-    if column not in rows.column_names:
-        return [None] * len(rows)
-    values, feature = [plain(value) for value in column_of(rows, column)], rows.features[column]
+def _values(rows: Dataset, column: str, classes: Sequence[str]) -> list[Any]:
+    """The labels as they stand there; names where the rows number their classes, and not as these are numbered."""
+    values, feature = column_of(rows, column), rows.features[column]
+    if getattr(feature, "dtype", None) == "bool" and len(classes) == 2 and "True" not in classes:
+        return [value if value is None else int(value) for value in values]
+    values = [plain(value) for value in values]
     if not isinstance(feature, ClassLabel) or tuple(feature.names) == classes:
         return values
     if _have_no_names(feature.names) or _have_no_names(classes):
@@ -148,37 +194,6 @@ def _values(rows: Dataset, column: str, classes: Sequence[str] = ()) -> list[Any
 def _have_no_names(classes: Sequence[str]) -> bool:
     """Whether they are called as classes without names are, by this package or by the library."""
     return are_placeholders(classes) or list(classes) == list(map(str, range(len(classes))))
-
-
-def _index(keys: Sequence[Any], classes: Sequence[str]) -> dict[Any, int]:
-    """The place of each class, by what stands in the training split, by its name, and by its name in lower case."""
-    names = [name.strip() for name in classes]
-    lower = [name.lower() for name in names]
-    known = [lower if len(set(lower)) == len(lower) else [], names, keys]
-    return {key: place for spelled in known for place, key in enumerate(spelled)}
-
-
-def _encode(
-    values: list[Any], index: dict[Any, int], classes: dict[str, Any], column: str, rows: Dataset, split: str
-) -> list[int]:
-    labels = []
-    for row, value in enumerate(values):
-        if isinstance(value, (list, dict, float)):
-            raise ValueError(
-                f"{place_of(row, rows, split)} has label {value!r} in column {column!r}, which is no class: one string "
-                "or whole number is needed, one class for each row. Choose another column with --label_column."
-            )
-        place = index.get(value, index.get(value.lower()) if isinstance(value, str) else None)
-        if value in UNLABELLED:
-            labels.append(NO_LABEL)
-        elif place is not None:
-            labels.append(place)
-        else:
-            raise ValueError(
-                f"{place_of(row, rows, split)} has label {value!r} in column {column!r}, which is outside the classes "
-                f"{classes}. Correct it; a row without a label has -1 or nothing there."
-            )
-    return labels
 
 
 def _check_classes(labels: Sequence[int], classes: Sequence[str], column: str, split: str) -> None:
