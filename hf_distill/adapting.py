@@ -140,6 +140,11 @@ class AdaptingTrainer(AskingTrainer):
 
     def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         """As in ``Trainer``, with gradients beside the student cleared before a step and averaged at its end."""
+        if self._beside is None and self.distillation_objective.may_train:
+            raise ValueError(
+                f"The adapters of this objective are in no optimizer, as {type(self).__name__} has a create_optimizer "
+                "of its own. Let it set self.optimizer, and return super().create_optimizer(), which adds them."
+            )
         learning = self._learning()
         if self._cleared_at is None and self.distillation_objective.student_layers():
             check_checkpointing(self.model)  # at the first step, before which Trainer may still switch it on
@@ -181,8 +186,10 @@ class AdaptingTrainer(AskingTrainer):
 
     def _load_best_model(self) -> None:
         super()._load_best_model()
-        restore_renamed(self.model, self.state.best_model_checkpoint)
-        self._restore(self.state.best_model_checkpoint)
+        best = self.state.best_model_checkpoint
+        if best is not None and Path(best).is_dir():  # else Trainer has said that it is gone, and goes on
+            restore_renamed(self.model, best)
+            self._restore(best)
 
     def _restore(self, checkpoint: str | None) -> None:
         if checkpoint is None or self._beside is None or not self._beside.state_dict():

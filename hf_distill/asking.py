@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +14,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers.trainer_utils import has_length
 
-from hf_distill.batches import COUNTS, TEACHER_INPUTS, TeacherCollator, spread_rows
+from hf_distill.batches import COUNTS, TEACHER_INPUTS, TeacherCollator, spread_rows, with_labels
 from hf_distill.example_ids import EXAMPLE_ID, count_of_examples
 from hf_distill.features import check_no_class_scores, tapped
 from hf_distill.image_check import check_student_reads, holds_images
@@ -23,6 +22,7 @@ from hf_distill.labels import class_order, classes_of
 from hf_distill.publishing import PublishingTrainer
 from hf_distill.randomness import isolated_randomness
 from hf_distill.teacher_check import check_teacher
+from hf_distill.teachers.model import read_by
 from hf_distill.views import ModelView
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class AskingTrainer(PublishingTrainer):
             if teacher.classes is not None:
                 self._class_orders[name] = class_order(classes, teacher.classes)
             teacher.to(self.args.device)
-        known = self._student_columns()
+        known = read_by(self.model)
         shared = frozenset().union(*(teacher.shared_columns for teacher in self.teachers.values()))
         self._hidden_from_student = (shared - known) | {"labels", TEACHER_INPUTS, COUNTS, EXAMPLE_ID}
         numbered = self.distillation_objective.needs_example_ids
@@ -88,15 +88,11 @@ class AskingTrainer(PublishingTrainer):
 
     # ---- What is read ----
 
-    def _student_columns(self) -> frozenset[str]:
-        """What the student's ``forward`` names, that of the model inside where an adapter library wraps it."""
-        inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        return frozenset(inspect.signature(inner.forward).parameters)
-
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
             super()._set_signature_columns_if_needed()
             read = [teacher.shared_columns | teacher.raw_columns for teacher in self.teachers.values()]
+            read.append(read_by(self.model) | {"labels"})  # which the loss reads, whether or not the student does
             if self.distillation_objective.needs_example_ids:
                 read.append(frozenset({EXAMPLE_ID}))
             known: list[str] = self._signature_columns or []
@@ -117,7 +113,7 @@ class AskingTrainer(PublishingTrainer):
         else:
             collator = self._get_collator_with_removed_columns(collator)
         for start in range(0, len(rows), self.args.eval_batch_size):
-            yield collator([dataset[row] for row in rows[start : start + self.args.eval_batch_size]])
+            yield with_labels(collator([dataset[row] for row in rows[start : start + self.args.eval_batch_size]]))
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """As in ``Trainer``, but DeepSpeed's precision is for the student: what teachers are given stays as it is."""
@@ -137,8 +133,9 @@ class AskingTrainer(PublishingTrainer):
         """
         teacher, own = self.teachers[name], inputs.get(TEACHER_INPUTS, {}).get(name, {})
         layers = self.distillation_objective.teacher_layers(name) if features else ()
+        model = nn.Identity() if teacher.live_model is None else teacher.live_model
         alive = layers if teacher.live_model is not None else ()
-        with torch.no_grad(), self.accelerator.autocast(), tapped(teacher.live_model or nn.Identity(), alive) as seen:
+        with torch.no_grad(), self.accelerator.autocast(), tapped(model, alive) as seen:
             view = teacher({**inputs, **own})
         shown = seen or {path: view.features[path] for path in layers}
         order = self._class_orders.get(name)

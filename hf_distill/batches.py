@@ -93,7 +93,7 @@ def mark_repeated(batch: Mapping[str, Any], accelerator: Accelerator, examples: 
     state = accelerator.gradient_state
     if accelerator.num_processes == 1 or not state.end_of_dataloader:
         return dict(batch)
-    size = find_batch_size(batch)
+    size = examples_in(batch)
     whole = size * accelerator.num_processes
     if isinstance(state.active_dataloader, DataLoaderDispatcher):
         real = state.remainder  # which only this kind of data loader counts itself
@@ -108,11 +108,23 @@ def mark_repeated(batch: Mapping[str, Any], accelerator: Accelerator, examples: 
 
 def count_examples(batches: Sequence[Mapping[str, Any]], accelerator: Accelerator) -> int | Tensor:
     """How many examples all processes hold in these batches, repeated ones left out."""
-    counts = sum(int(batch[COUNTS].sum()) if COUNTS in batch else find_batch_size(batch) for batch in batches)
+    counts = sum(int(batch[COUNTS].sum()) if COUNTS in batch else examples_in(batch) for batch in batches)
     if accelerator.num_processes == 1:
         return counts
     everywhere: Tensor = accelerator.reduce(torch.tensor(counts, device=accelerator.device), reduction="sum")
     return everywhere
+
+
+def examples_in(batch: Mapping[str, Any]) -> int:
+    """How many examples a batch holds, whatever else a collator has put into it."""
+    known = next((batch[name] for name in ("labels", *sorted(MODEL_INPUTS)) if name in batch), batch)
+    return int(find_batch_size(known))
+
+
+def with_labels(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """The batch with its labels under the name that the loss knows, also where a collator left them under another."""
+    other = next((name for name in LABEL_COLUMNS if name in batch), "labels")
+    return {"labels" if name == other else name: value for name, value in batch.items()}
 
 
 def first_row(rows: Any) -> Mapping[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
 
 import torch
 from accelerate import Accelerator
@@ -83,7 +84,7 @@ class EvaluationLoss:
         if labels is not None and has_labels(labels):
             labelled = torch.ne(labels, NO_LABEL).reshape(len(labels), -1).any(dim=-1)
             return _added(self._labelled, LabelTerm().compute(step) * counts, labelled * counts)
-        parts = objective(step, features=False) if step.teachers else {}
+        parts = objective(replace(step, progress=1.0), features=False) if step.teachers else {}
         if not parts:
             return logits.new_zeros((), dtype=torch.float32)
         rows = torch.stack([one_per_example(name, part, len(logits)) for name, part in parts.items()])

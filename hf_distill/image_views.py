@@ -107,8 +107,20 @@ class Views(Dataset[dict[str, Any]]):
 
 
 def stored_rows(rows: Any) -> Any:
-    """The rows behind random views, for checks that read whole columns; any other data set as it is."""
-    return rows.rows if isinstance(rows, Views) else rows
+    """The rows behind images that are made of bytes, for checks that read whole columns; other data as it is."""
+    if isinstance(rows, Views):
+        return rows.rows
+    return rows if image_transform(rows) is None else rows.with_format(None)
+
+
+def image_transform(rows: Any) -> ImageTransform | None:
+    """What makes images of the bytes in these rows, at random or not, where it is ours."""
+    if isinstance(rows, Views):
+        return rows.transform
+    if not isinstance(rows, datasets.Dataset):
+        return None
+    transform = rows.format["format_kwargs"].get("transform")
+    return transform if isinstance(transform, ImageTransform) else None
 
 
 def example_hashes(stored: Sequence[bytes]) -> NDArray[np.uint64]:

@@ -60,6 +60,8 @@ def class_order(student: Sequence[str] | int, teacher: Sequence[str] | int) -> l
     if isinstance(student, int) or isinstance(teacher, int) or are_placeholders(student) or are_placeholders(teacher):
         return None
     wanted, offered = list(student), list(teacher)
+    if wanted == offered:
+        return None  # also where a name occurs twice, as "crane" does in ImageNet
     if sorted(wanted) != sorted(offered):
         wanted, offered = ([name.strip().lower() for name in names] for names in (student, teacher))
     if sorted(wanted) != sorted(offered) or len(set(wanted)) != len(wanted):
@@ -94,7 +96,14 @@ def has_labels(labels: Tensor | None) -> bool:
     return labels is not None and bool((labels != NO_LABEL).any())
 
 
-def check_labels_are_numbers(rows: object) -> None:
+def label_column(rows: Any) -> str | None:
+    """The column of labels, where it can be read as a whole: in a ``datasets.Dataset`` without a transform."""
+    if not isinstance(rows, datasets.Dataset) or rows.format["type"] == "custom":
+        return None
+    return next((name for name in LABEL_COLUMNS if name in rows.column_names), None)
+
+
+def check_labels_are_numbers(rows: Any) -> None:
     """Raise where a row has no label, or a word for one; looks only at a ``datasets.Dataset`` without a transform.
 
     Args:
@@ -103,9 +112,7 @@ def check_labels_are_numbers(rows: object) -> None:
     Raises:
         ValueError: a label is missing or text.
     """
-    if not isinstance(rows, datasets.Dataset) or rows.format["type"] == "custom":
-        return
-    column = next((name for name in LABEL_COLUMNS if name in rows.column_names), None)
+    column = label_column(rows)
     if column is None:
         return
     if getattr(rows.features[column], "dtype", None) in ("string", "large_string"):
@@ -116,16 +123,43 @@ def check_labels_are_numbers(rows: object) -> None:
     start = 0
     for batch in rows.select_columns([column]).with_format("arrow").iter(batch_size=100_000):
         labels = batch[column].combine_chunks()
-        if labels.null_count:
-            row = start + labels.is_null().index(True).as_py()
+        missing = labels.is_null(nan_is_null=True)
+        if missing.true_count:
+            row = start + missing.index(True).as_py()
             raise ValueError(
-                f"Row {row} of the training set has no label, but None. Write {NO_LABEL} where one is missing, before "
-                f"data sets are put together: unlabelled.add_column({column!r}, [{NO_LABEL}] * len(unlabelled))."
+                f"Row {row} of the training set has no label, but None or NaN. Write {NO_LABEL} where one is missing, "
+                f"before data sets are put together: unlabelled.add_column({column!r}, [{NO_LABEL}] * len(unlabelled))."
             )
         start += len(labels)
 
 
-def check_class_labels(rows: object, classes: int) -> None:
+def check_class_names(rows: Any, config: PreTrainedConfig) -> None:
+    """Raise where a data set has the student's classes in another order; other names may mean the same.
+
+    Args:
+        rows: A data set; only a ``datasets.Dataset`` with ``ClassLabel`` is looked at.
+        config: The student's.
+
+    Raises:
+        ValueError: not the same order.
+    """
+    column = label_column(rows)
+    feature = rows.features[column] if column is not None else None
+    student = label_names(config)
+    if student is None or not isinstance(feature, datasets.ClassLabel):
+        return
+    try:
+        order = class_order(student, feature.names)
+    except ValueError:
+        return
+    if order is not None:
+        raise ValueError(
+            f"The data set counts its classes {feature.names}, and the student {student}: give both one order, "
+            f"dataset.align_labels_with_mapping(model.config.label2id, {column!r})."
+        )
+
+
+def check_class_labels(rows: Any, classes: int) -> None:
     """Raise where labels cannot be class indices; looks only at a ``datasets.Dataset`` without a transform.
 
     Args:
@@ -135,9 +169,7 @@ def check_class_labels(rows: object, classes: int) -> None:
     Raises:
         ValueError: a label is outside the range, or all labels are the same.
     """
-    if not isinstance(rows, datasets.Dataset) or rows.format["type"] == "custom":
-        return
-    column = next((name for name in LABEL_COLUMNS if name in rows.column_names), None)
+    column = label_column(rows)
     if column is None or not len(rows):
         return
     batches = rows.select_columns([column]).with_format("numpy").iter(batch_size=100_000)

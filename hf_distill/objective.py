@@ -212,13 +212,15 @@ class Objective:
 
         Args:
             step: What the models showed.
-            features: Whether to compute the terms that look inside the models; without, they are left out.
+            features: Whether to compute the terms that look inside the models. Without it is an evaluation: they are
+                left out, and each term has the larger of the weights with which the training begins and ends, so that
+                two evaluations compare.
         """
         parts = {}
         for name, term in self.terms.items():
             if not features and term.student_layers():
                 continue
-            weight = term.weight(step.progress)
+            weight = term.weight(step.progress) if features else max(map(term.weight, (0.0, 1.0)))
             if weight == 0.0:
                 parts[name] = step.student.logits.new_zeros(len(step.student.logits), dtype=torch.float32)
             else:

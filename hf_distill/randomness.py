@@ -12,10 +12,11 @@ import torch
 
 @contextmanager
 def isolated_randomness() -> Iterator[None]:
-    """Whatever is drawn inside leaves the generators of Python, NumPy and PyTorch as they were."""
+    """Whatever is drawn inside, on the CPU and on this process's GPU, leaves the generators as they were."""
     python, numpy = random.getstate(), np.random.get_state()
+    gpu = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(gpu):
             yield
     finally:
         random.setstate(python)

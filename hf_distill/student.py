@@ -70,13 +70,16 @@ def with_class_order(model: PreTrainedModel, classes: Sequence[str]) -> PreTrain
         The model, with these names in its config.
 
     Raises:
-        ValueError: the model has other classes.
+        ValueError: the model has other classes, or another head.
     """
     order = class_order(classes, classes_of(model.config))
     if order is not None:
         linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
         heads = 2 if type(model).__name__.endswith("WithTeacher") else 1  # DeiT and LeViT answer with the mean of two
-        for head in [layer for layer in linear if layer.out_features == len(classes)][-heads:]:
+        found = [layer for layer in linear if layer.out_features == len(classes)][-heads:]
+        if len(found) < heads:
+            raise ValueError(f"The head of {type(model).__name__} is no linear layer, and cannot be put in order.")
+        for head in found:
             for parameter in (head.weight, head.bias):
                 if parameter is not None:
                     parameter.data = parameter.data[order]

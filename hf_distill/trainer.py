@@ -16,15 +16,22 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput, get_last_checkpoint, has_length
 
 from hf_distill.adapting import AdaptingTrainer
-from hf_distill.batches import COUNTS, count_examples, data_sets, first_row, mark_repeated
+from hf_distill.batches import COUNTS, count_examples, data_sets, first_row, mark_repeated, with_labels
 from hf_distill.components import ComponentLog, EvaluationLoss, one_per_example
 from hf_distill.default_objective import check_settings_agree, default_objective, label_loss
 from hf_distill.epochs import EpochCallback
 from hf_distill.example_ids import EXAMPLE_ID
 from hf_distill.features import check_gradient, tapped
 from hf_distill.image_views import stored_rows
-from hf_distill.labels import SINGLE_LABEL, check_class_labels, check_labels_are_numbers, has_labels, problem_type
-from hf_distill.losses import LabelLoss
+from hf_distill.labels import (
+    SINGLE_LABEL,
+    check_class_labels,
+    check_class_names,
+    check_labels_are_numbers,
+    has_labels,
+    problem_type,
+)
+from hf_distill.losses import NO_LABEL, LabelLoss
 from hf_distill.objective import Objective
 from hf_distill.onnx_classifier import remove_exports
 from hf_distill.processes import share_buffers
@@ -78,6 +85,8 @@ class DistillationTrainer(AdaptingTrainer):
         named = teacher_model if isinstance(teacher_model, Mapping) else {"teacher": teacher_model}
         dtype = getattr(torch, args.teacher_dtype) if args.teacher_dtype else None
         # Before super().__init__, which may already build a student through model_init.
+        if model is not None and any(one is model for one in named.values()):
+            raise ValueError("The teacher is the student itself, and would be frozen: pass copy.deepcopy(model).")
         self.teachers = {name: as_teacher(one, dtype) for name, one in named.items() if one is not None}
         super().__init__(model, args, *positional, **kwargs)
         if self.compute_loss_func is not None:
@@ -128,7 +137,7 @@ class DistillationTrainer(AdaptingTrainer):
         if getattr(self.model.config, "problem_type", None) in (None, SINGLE_LABEL):
             check_labels_are_numbers(stored_rows(rows))
         with isolated_randomness():
-            examples = map(first_row, (rows, *data_sets(self.eval_dataset)))
+            examples = map(first_row, map(stored_rows, (rows, *data_sets(self.eval_dataset))))
             example = next((example for example in examples if example is not None), None)
         self.problem_type = problem_type(self.model.config, example)
         self._task_was_seen = example is not None
@@ -136,6 +145,8 @@ class DistillationTrainer(AdaptingTrainer):
             self.model.config.problem_type = self.problem_type  # as the student's own head would note it
         if self.problem_type == SINGLE_LABEL:
             check_class_labels(stored_rows(rows), self.model.config.num_labels)
+            for data_set in (rows, *data_sets(self.eval_dataset)):
+                check_class_names(stored_rows(data_set), self.model.config)
 
     @property
     def _label_loss(self) -> LabelLoss:
@@ -164,7 +175,7 @@ class DistillationTrainer(AdaptingTrainer):
         """The batch with its repeated examples marked, where the loader of these rows repeats some at their end."""
         fills_up = self.accelerator.even_batches and not self.args.dataloader_drop_last
         size = len(rows) if fills_up and rows is not None and has_length(rows) else None
-        return mark_repeated(batch, self.accelerator, size)
+        return mark_repeated(with_labels(batch), self.accelerator, size)
 
     def compute_loss(
         self,
@@ -230,7 +241,7 @@ class DistillationTrainer(AdaptingTrainer):
             )
         # Where only features count, or no term does yet, this gives the layers above them a gradient of 0.
         lacking = step.student.features or not means.requires_grad
-        return means.sum() + (0 * step.student.logits.sum() if lacking else 0)
+        return means.sum() + (step.student.logits[:0].sum() if lacking else 0)
 
     def evaluation_loop(
         self, dataloader: DataLoader[Any], description: str, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
@@ -257,6 +268,8 @@ class DistillationTrainer(AdaptingTrainer):
         rows = getattr(self.callback_handler.eval_dataloader, "dataset", None)
         inputs = self._prepare_inputs(self._marked(inputs, rows))
         labels = inputs.get("labels")
+        if labels is not None and self.problem_type == SINGLE_LABEL:
+            labels = inputs["labels"] = labels.masked_fill(labels < 0, NO_LABEL)  # -1 in the test splits of GLUE
         with torch.no_grad(), self.compute_loss_context_manager():
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
         loss = loss.detach()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import shutil
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -238,6 +240,57 @@ def test_the_best_students_adapters_come_back_with_it(tmp_path: Path) -> None:
     assert_identical(
         safetensors.torch.load_file(best / ADAPTERS_FILE), trainer.distillation_objective.trained.state_dict()
     )
+
+
+def test_a_best_checkpoint_that_is_gone_ends_no_training(tmp_path: Path) -> None:
+    class Remove(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
+            if state.global_step == 2:
+                shutil.rmtree(state.best_model_checkpoint)
+
+    trainer = hinted(
+        tmp_path, save_strategy="best", eval_strategy="steps", eval_steps=1, load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+    )  # fmt: skip
+    trainer.add_callback(Remove())
+    trainer.train()
+    assert trainer.state.global_step == 2
+
+
+class LayerWise(DistillationTrainer):
+    """With an optimizer as people make them for ``Trainer``."""
+
+    finishes = False
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)
+        return super().create_optimizer(*args, **kwargs) if self.finishes else self.optimizer
+
+
+def test_adapters_get_into_an_optimizer_of_ones_own_or_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "DistillationTrainer", LayerWise)
+    with pytest.raises(ValueError, match=r"LayerWise has a create_optimizer of its own.* super\(\)\.create_optimizer"):
+        hinted(tmp_path).train()
+    monkeypatch.setattr(LayerWise, "finishes", True)
+    trainer = hinted(tmp_path)
+    trainer.train()
+    known = {id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]}
+    assert {id(parameter) for parameter in trainer.distillation_objective.trained.parameters()} <= known
+
+
+def test_a_logit_that_is_infinite_does_not_spoil_the_loss_that_is_logged(tmp_path: Path) -> None:
+    """A student that masks a class; 0 times infinity would be NaN."""
+    student = tiny.bert(layers=2)
+    student.classifier.register_forward_hook(
+        lambda _, __, out: out.masked_fill(torch.tensor([0, 0, 1]).bool(), -torch.inf)
+    )
+    trainer = hinted(tmp_path, student=student)
+    trainer.train_dataset = trainer.train_dataset.map(lambda row: {"labels": row["labels"] % 2})
+    trainer.train()
+    logged = trainer.state.log_history[0]
+    assert logged["loss"] == pytest.approx(logged["ce"] + logged["hint"], abs=1e-4)
 
 
 def test_a_checkpoint_without_adapters_is_not_resumed_with_some(tmp_path: Path) -> None:

@@ -191,6 +191,25 @@ def test_the_checks_of_the_trainer_look_at_the_rows(tmp_path: Path) -> None:
         train(train_dataset=views(holes), teacher_model=ColumnTeacher("hard"))
 
 
+def test_mixed_images_have_one_class_each(tmp_path: Path) -> None:
+    """Their labels are shares, which must not be taken for several classes at once."""
+    mixing = transform(mixup=0.4)
+    for rows in (views(mixup=0.4), pictures().with_transform(mixing)):
+        trainer = DistillationTrainer(tiny.vgg(), tiny.arguments(tmp_path, max_steps=1), train_dataset=rows)
+        assert trainer.problem_type == trainer.model.config.problem_type == "single_label_classification"
+        trainer.train()
+        trainer.evaluate(pictures(4).with_transform(transform()))
+
+
+def test_a_column_says_nothing_of_mixed_images(tmp_path: Path) -> None:
+    rows = pictures(6).add_column("soft", np.eye(3)[[0, 1, 2] * 2].tolist())
+    for mixed in (views(rows, cutmix=1.0), rows.with_transform(transform(mixup=0.4))):
+        with pytest.raises(ValueError, match="'soft' speaks of each as it was"):
+            DistillationTrainer(
+                tiny.vgg(), tiny.arguments(tmp_path), teacher_model=ColumnTeacher("soft"), train_dataset=mixed
+            )
+
+
 def test_a_teacher_is_scored_on_views_and_a_column_goes_with_its_image(tmp_path: Path) -> None:
     rows = pictures(60)
     rows = rows.add_column("soft", np.eye(3)[rows["labels"]].tolist()).add_column("unused", ["x"] * 60)

@@ -106,6 +106,14 @@ def test_outputs_follow_the_class_names() -> None:
     assert teacher.config.id2label[0] == "c"
 
 
+def test_a_head_that_is_no_linear_layer_is_not_renamed_alone() -> None:
+    model = tiny.bert(id2label={0: "c", 1: "a", 2: "b"})
+    model.classifier = nn.Conv1d(16, 3, 1)
+    with pytest.raises(ValueError, match="cannot be put in order"):
+        with_class_order(model, ["a", "b", "c"])
+    assert model.config.id2label[0] == "c"
+
+
 def test_both_heads_follow_the_class_names() -> None:
     config = transformers.DeiTConfig(
         image_size=8, patch_size=4, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8,

@@ -6,6 +6,7 @@ import copy
 import json
 import logging
 import math
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ import safetensors.torch
 import tiny
 import torch
 from accelerate.utils.deepspeed import DummyOptim
+from datasets import ClassLabel
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
@@ -152,15 +154,91 @@ def test_unlabelled_evaluation_reports_the_loss_against_the_teacher(tmp_path: Pa
     assert "eval_loss" not in without.evaluate()
 
 
-def test_unlabelled_evaluation_goes_on_where_a_weight_has_fallen_to_zero(tmp_path: Path) -> None:
-    objective = Objective(ce=LabelTerm(), kd=LogitTerm(SoftTargetLoss(2.0), weight=linear(1.0, 0.0)))
-    args = tiny.arguments(tmp_path, max_steps=1)
-    rows, teacher = tiny.dataset(rows=8), tiny.bert(seed=1)
-    trainer = DistillationTrainer(tiny.bert(), args, train_dataset=rows, teacher_model=teacher, objective=objective)
-    unlabelled = rows.remove_columns("labels")
-    assert trainer.evaluate(unlabelled)["eval_loss"] > 0
-    trainer.train()
-    assert trainer.evaluate(unlabelled)["eval_loss"] == 0
+@pytest.mark.parametrize("ends", [(1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])
+def test_unlabelled_evaluations_compare_whatever_the_schedules(tmp_path: Path, ends: tuple[float, float]) -> None:
+    """The student stays as it is, and so must its loss; else the last checkpoint would always be the best, or worst."""
+    losses = []
+    for weight, temperature in ((1.0, 2.0), (linear(*ends), linear(4.0, 2.0))):
+        objective = Objective(ce=LabelTerm(), kd=LogitTerm(SoftTargetLoss(temperature), weight))
+        rows, args = tiny.dataset(rows=8), tiny.arguments(tmp_path, max_steps=2, learning_rate=0.0)
+        models = {"model": tiny.bert(), "teacher_model": tiny.bert(seed=1)}
+        trainer = DistillationTrainer(args=args, train_dataset=rows, objective=objective, **models)
+        unlabelled = rows.remove_columns("labels")
+        losses.append(trainer.evaluate(unlabelled)["eval_loss"])
+        trainer.train()
+        losses.append(trainer.evaluate(unlabelled)["eval_loss"])
+    assert losses == pytest.approx([losses[0]] * 4)
+    assert losses[0] > 0
+
+
+class WithoutLabels(nn.Module):
+    """A student as people write them, with no loss of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = tiny.bert()
+        self.config = self.inner.config
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, weights: Tensor | None = None) -> dict[str, Tensor]:
+        return {"logits": self.inner(input_ids=input_ids, attention_mask=attention_mask).logits}
+
+
+def left_as_they_are(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """A collator that renames nothing, and puts something of another length in front."""
+    return {"weights": torch.ones(3)} | {name: torch.tensor([row[name] for row in rows]) for name in rows[0]}
+
+
+@pytest.mark.parametrize("column", ["labels", "label"])
+@pytest.mark.parametrize("collator", [None, left_as_they_are])
+def test_labels_are_found_whatever_student_and_collator_make_of_them(
+    tmp_path: Path, column: str, collator: Any
+) -> None:
+    found = []
+    plain = tiny.dataset(rows=8)
+    for rows, student in ((plain, tiny.bert()), (plain.rename_columns({"labels": column}), WithoutLabels())):
+        rows = rows.remove_columns("token_type_ids")
+        given = {"train_dataset": rows, "eval_dataset": rows, "teacher_model": tiny.bert(seed=1)}
+        args = tiny.arguments(tmp_path, max_steps=1, distillation_weight=0.5)
+        trainer = DistillationTrainer(student, args, data_collator=collator if found else None, **given)
+        trainer.train()
+        found.append([*losses(trainer), trainer.evaluate()["eval_loss"]])
+    assert found[1] == pytest.approx(found[0])
+
+
+def test_missing_labels_of_glue_are_none_in_a_prediction(tmp_path: Path) -> None:
+    trainer = DistillationTrainer(tiny.bert(), tiny.arguments(tmp_path), train_dataset=tiny.dataset())
+    rows = tiny.dataset(rows=4).map(lambda row: {"labels": -1})
+    assert (trainer.predict(rows).label_ids == -100).all()
+
+
+def test_the_data_must_count_the_classes_as_the_student_does(tmp_path: Path) -> None:
+    def train(student: list[str], data: list[str]) -> None:
+        rows = tiny.dataset().cast_column("labels", ClassLabel(names=data))
+        names = {"id2label": dict(enumerate(student)), "label2id": {name: i for i, name in enumerate(student)}}
+        DistillationTrainer(tiny.bert(**names), tiny.arguments(tmp_path), train_dataset=rows)
+
+    with pytest.raises(ValueError, match=r"align_labels_with_mapping\(model.config.label2id, 'labels'\)"):
+        train(["a", "b", "c"], ["b", "A", "c"])
+    train(["a", "b", "c"], ["A", "b ", "C"])
+    train(["a", "b", "c"], ["x", "y", "z"])  # which may mean the same
+    train(["a", "b", "c"], ["LABEL_0", "LABEL_1", "LABEL_2"])
+
+
+def test_the_student_is_no_teacher_of_itself(tmp_path: Path) -> None:
+    model = tiny.bert()
+    with pytest.raises(ValueError, match=r"The teacher is the student itself.*copy\.deepcopy"):
+        DistillationTrainer(model, tiny.arguments(tmp_path), teacher_model=model)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_compiled_teacher_answers_as_it_did(tmp_path: Path) -> None:
+    found = []
+    for wrap in (lambda model: model, partial(torch.compile, backend="eager")):
+        rows, args = tiny.dataset(rows=8), tiny.arguments(tmp_path, max_steps=1)
+        trainer = DistillationTrainer(tiny.bert(), args, train_dataset=rows, teacher_model=wrap(tiny.bert(seed=1)))
+        trainer.train()
+        found.append(losses(trainer))
+    assert found[0] == pytest.approx(found[1])
 
 
 def test_several_evaluation_sets_before_and_after_training(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from transformers.utils.logging import tqdm
 from hf_distill.cache.cached_teacher import CachedTeacher
 from hf_distill.cache.keys import Keys, keys_of_rows
 from hf_distill.cache.rows import (
+    ROWS_READ_TWICE,
     Row,
     columns_read,
     refuse_unseeded,
@@ -134,6 +135,11 @@ def cache_teacher(
     where = state.device if device is None else torch.device(device)
     collator = data_collator or _usual_collator(asked)
     wanted = None if key_columns else asked.shared_columns
+    if key_columns:
+        with isolated_randomness(), same_view_afterwards(dataset):
+            first = range(min(ROWS_READ_TWICE, len(dataset)))
+            once, again = ([dataset[row] for row in first] for _ in range(2))
+            _check_repeats(_inputs(asked, collator, once, wanted), _inputs(asked, collator, again, wanted))
     collected, seen_to_repeat = _Collected(store), False
     with ExitStack() as stack:
         for model in asked.models():
@@ -273,9 +279,9 @@ def _check_repeats(once: Mapping[str, Any], again: Mapping[str, Any]) -> None:
     pairs = zip(_tensors(once), _tensors(again), strict=True)
     if not all(one.shape == two.shape and torch.equal(one.nan_to_num(), two.nan_to_num()) for one, two in pairs):
         raise ValueError(
-            "The data collator makes other inputs of the same rows each time: one random draw would be kept as the "
-            "answer to each row. Draw in the data set instead, as Views(rows, transform, seed=0, count=K) does, or ask "
-            "the teacher live."
+            "The data set, or its collator, makes other inputs of the same rows each time: one random draw would be "
+            "kept as the answer to each row. Draw in the data set instead, as Views(rows, transform, seed=0, count=K) "
+            "does, or ask the teacher live."
         )
 
 
@@ -323,7 +329,7 @@ def _stacked(rows: list[Any]) -> Mapping[str, Any]:
 
 
 def _model(teacher: Teacher) -> nn.Module:
-    return teacher.live_model or nn.Identity()
+    return nn.Identity() if teacher.live_model is None else teacher.live_model
 
 
 def _bar(dataset: Any, state: PartialState) -> Any:

@@ -188,7 +188,10 @@ def check_label_shape(logits: Tensor, labels: Tensor, *allowed: tuple[int, ...])
         ValueError: either is so.
     """
     if logits.dim() != 2 or tuple(labels.shape) not in allowed:
+        several = labels.shape == logits.shape and not labels.is_floating_point()
+        cure = ' For several classes at once: problem_type="multi_label_classification" in the student\'s config.'
         raise ValueError(
             f"Labels of shape {tuple(labels.shape)} do not fit logits of shape {tuple(logits.shape)}. Logits must be "
             f"(batch, classes); these would need labels of shape {' or '.join(str(shape) for shape in allowed)}."
+            f"{cure if several else ''}"
         )

@@ -11,7 +11,7 @@ import pyarrow
 import torch
 from torch import Tensor
 
-from hf_distill.image_views import stored_rows
+from hf_distill.image_views import image_transform, stored_rows
 from hf_distill.teachers.base import Teacher
 from hf_distill.views import ModelView
 
@@ -52,6 +52,12 @@ class ColumnTeacher(Teacher):
 
     def check_dataset(self, dataset: object) -> None:
         super().check_dataset(dataset)
+        transform = image_transform(dataset)
+        if transform is not None and transform.mixes:
+            raise ValueError(
+                f"mixup and CutMix mix the images of a batch, and column {self.column!r} speaks of each as it was. Set "
+                "both to 0, or ask a teacher live."
+            )
         dataset = stored_rows(dataset)
         feature = (getattr(dataset, "features", None) or {}).get(column_of_classes(self.column))
         self.classes = self._given or getattr(feature, "names", None)

@@ -68,7 +68,7 @@ class ModelTeacher(Teacher):
         own: Any = processing_class
         if isinstance(model, (str, Path)):
             self.model = load_classifier(str(model), dtype, trust_remote_code)
-            find = find_image_processor if "pixel_values" in _inputs(self.model) else find_tokenizer
+            find = find_image_processor if "pixel_values" in read_by(self.model) else find_tokenizer
             own = own or find(str(model), trust_remote_code)
         else:
             self.model = model
@@ -87,7 +87,7 @@ class ModelTeacher(Teacher):
         self.text_columns = tuple(text_columns)
         self._positions = positions(self.model)
         self.raw_columns = frozenset(text_columns)
-        self._inputs = _inputs(self.model)
+        self._inputs = read_by(self.model) - {"labels"}
         self.shared_columns = frozenset() if text_columns else self._inputs
         self.own_tokens = bool(text_columns)
         self._vouched_for = processing_class is not None
@@ -146,8 +146,11 @@ class ModelTeacher(Teacher):
         return self({"pixel_values": pixel_values})
 
 
-def _inputs(model: PreTrainedModel) -> frozenset[str]:
-    return frozenset(signature(model.forward).parameters) - {"labels"}
+def read_by(model: nn.Module) -> frozenset[str]:
+    """What a model's ``forward`` names: that of the model inside where torch.compile or an adapter library wraps it."""
+    inner: Any = getattr(model, "_orig_mod", model)
+    inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+    return frozenset(signature(inner.forward).parameters)
 
 
 def as_teacher(teacher: PreTrainedModel | str | Path | Teacher, dtype: torch.dtype | None = None) -> Teacher:

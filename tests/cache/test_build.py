@@ -237,9 +237,18 @@ def test_a_collator_that_draws_at_random_is_refused(tmp_path: Path) -> None:
         made: dict[str, Tensor] = default_data_collator(rows)
         return {"pixel_values": made["pixel_values"] + torch.randn(())}
 
-    with pytest.raises(ValueError, match=r"collator makes other inputs of the same rows.* Draw in the data set"):
+    with pytest.raises(ValueError, match=r"collator, makes other inputs of the same rows.* Draw in the data set"):
         cache_teacher(tiny.dataset("resnet", rows=4), tiny.resnet(), tmp_path, data_collator=noisy)
     assert len(CachedTeacher(tmp_path).store) == 0
+
+
+def test_keys_of_columns_hide_no_random_augmentation(tmp_path: Path) -> None:
+    def noisy(batch: dict[str, Any]) -> dict[str, Any]:
+        return {"number": batch["number"], "pixel_values": [torch.rand(3, 8, 8) for _ in batch["number"]]}
+
+    rows = tiny.dataset("resnet", rows=4).add_column("number", range(4)).with_transform(noisy)
+    with pytest.raises(ValueError, match=r"The data set, or its collator, makes other inputs of the same rows"):
+        cache_teacher(rows, tiny.resnet(), tmp_path, key_columns=["number"])
 
 
 class Seeded(torch.utils.data.Dataset[dict[str, Any]]):

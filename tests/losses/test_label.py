@@ -148,6 +148,7 @@ def test_a_column_of_classes_is_as_good_as_a_row():
     ("loss", "logits", "labels", "message"),
     [
         (ClassificationLoss(), LOGITS, CLASSES[:3], r"\(3,\) do not fit logits of shape \(4, 3\)"),
+        (ClassificationLoss(), LOGITS, torch.ones(4, 3, dtype=torch.long), "multi_label_classification"),
         (ClassificationLoss(), LOGITS, QUESTIONS, r"\(4, 3\) do not fit"),
         (ClassificationLoss(), LOGITS[:, 0], CLASSES, r"logits of shape \(4,\)"),
         (ClassificationLoss(), LOGITS, CLASSES.float(), "whole numbers, got torch.float32"),
