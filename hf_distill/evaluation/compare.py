@@ -229,6 +229,7 @@ def _is_predictions(teacher: Any) -> bool:
 
 
 def _class_names(student: Any, teacher: Any) -> list[str]:
-    """The student's class names, or else the teacher's, or else ``LABEL_0`` and so on."""
+    """The student's class names, or else the teacher's, or else ``LABEL_0`` and so on; each occurs once."""
     names = label_names(student.config) or (None if _is_predictions(teacher) else label_names(teacher.config))
-    return names or [f"LABEL_{index}" for index in range(student.config.num_labels)]
+    names = names or [f"LABEL_{index}" for index in range(student.config.num_labels)]
+    return [f"{name} ({index})" if names.count(name) > 1 else name for index, name in enumerate(names)]

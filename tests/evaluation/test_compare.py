@@ -127,6 +127,12 @@ def test_class_names_come_from_whoever_has_them():
     assert list(compare(table(6, names=nameless), table(8, names=nameless), ROWS).student["per_class"]) == nameless
 
 
+def test_two_classes_of_one_name_are_two():
+    cranes = ["crane", "crane"]  # the bird and the machine, as in ImageNet
+    report = compare(table(6, names=cranes), table(8, names=cranes), ROWS)
+    assert list(report.student["per_class"]) == ["crane (0)", "crane (1)"]
+
+
 def test_real_models():
     """A teacher compared with itself agrees with itself, whatever it knows."""
     rows = tiny.dataset("bert")
