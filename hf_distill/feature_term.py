@@ -57,9 +57,7 @@ class FeatureTerm(TeacherTerm):
     ) -> None:
         super().__init__(weight, teacher)
         if not pairs or not all(isinstance(pair, Pair) for pair in pairs):
-            raise ValueError(
-                'FeatureTerm needs pairs of modules: FeatureTerm(loss, Pair("STUDENT.PATH", "TEACHER.PATH")).'
-            )
+            raise ValueError(f'{type(self).__name__} needs pairs of modules: Pair("STUDENT.PATH", "TEACHER.PATH"), ...')
         self.loss = loss
         self.pairs = pairs
         self.adapt = self._usually_adapted if adapt is None else adapt

@@ -60,10 +60,6 @@ class ReviewTerm(FeatureTerm):
         width: int | None = None,
         batch_norm: bool = True,
     ) -> None:
-        if not pairs or not all(isinstance(pair, Pair) for pair in pairs):
-            raise ValueError(
-                'ReviewTerm needs pairs of modules: ReviewTerm(Pair("STUDENT.PATH", "TEACHER.PATH"), ...).'
-            )
         if width is not None and width < 1:
             raise ValueError(f"width, the channels in which maps are mixed, must be >= 1, got {width}.")
         super().__init__(ReviewLoss(), *pairs, weight=weight, teacher=teacher)

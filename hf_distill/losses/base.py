@@ -158,6 +158,16 @@ def check_weights(**weights: float) -> None:
             raise ValueError(f"{name} must be a finite number >= 0, got {weight}.")
 
 
+def check_label_smoothing(label_smoothing: float) -> None:
+    """Refuse a share of the true class's probability that is none.
+
+    Raises:
+        ValueError: it is so.
+    """
+    if not 0.0 <= label_smoothing < 1.0:
+        raise ValueError(f"label_smoothing must be at least 0 and below 1, got {label_smoothing}.")
+
+
 def check_whole_numbers(**numbers: int) -> None:
     """Refuse a size that is no whole number >= 1.
 

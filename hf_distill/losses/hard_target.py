@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_distill.losses.base import LogitLoss, check_several_classes
+from hf_distill.losses.base import LogitLoss, check_label_smoothing, check_several_classes
 
 
 class HardTargetLoss(LogitLoss):
@@ -45,8 +45,7 @@ class HardTargetLoss(LogitLoss):
 
     def __init__(self, label_smoothing: float = 0.0, confidence_threshold: float = 0.0) -> None:
         super().__init__()
-        if not 0.0 <= label_smoothing < 1.0:
-            raise ValueError(f"label_smoothing must be at least 0 and below 1, got {label_smoothing}.")
+        check_label_smoothing(label_smoothing)
         if not 0.0 <= confidence_threshold < 1.0:
             raise ValueError(
                 f"confidence_threshold is a probability, at least 0 and below 1, got {confidence_threshold}. "

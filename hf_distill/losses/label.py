@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hf_distill.losses.base import at_least_float32, check_several_classes
+from hf_distill.losses.base import at_least_float32, check_label_smoothing, check_several_classes
 
 NO_LABEL = -100
 """The value that stands for a missing label."""
@@ -69,8 +69,7 @@ class ClassificationLoss(LabelLoss):
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        if not 0.0 <= label_smoothing < 1.0:
-            raise ValueError(f"label_smoothing must be at least 0 and below 1, got {label_smoothing}.")
+        check_label_smoothing(label_smoothing)
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hf_distill.losses.base import check_weights
 from hf_distill.losses.feature_base import ROUNDING, FeatureLoss, relative_to
 
 
@@ -59,12 +60,9 @@ class RelationalLoss(FeatureLoss):
 
     def __init__(self, distance_weight: float = 1.0, angle_weight: float = 2.0) -> None:
         super().__init__()
-        for weight in (distance_weight, angle_weight):
-            if not 0.0 <= weight < math.inf or distance_weight + angle_weight == 0.0:
-                raise ValueError(
-                    "distance_weight and angle_weight must be finite numbers >= 0 and not both 0, got "
-                    f"{distance_weight} and {angle_weight}."
-                )
+        check_weights(distance_weight=distance_weight, angle_weight=angle_weight)
+        if distance_weight + angle_weight == 0.0:
+            raise ValueError("distance_weight and angle_weight must not both be 0.")
         self.distance_weight = distance_weight
         self.angle_weight = angle_weight
 
