@@ -101,7 +101,7 @@ def test_float32_is_exact_enough_for_examples_that_lie_close_together_far_from_0
 
 @pytest.mark.parametrize("weights", [(-1.0, 2.0), (1.0, -2.0), (0.0, 0.0), (float("nan"), 1.0), (1.0, float("inf"))])
 def test_weights_must_not_be_negative_nor_both_0(weights):
-    with pytest.raises(ValueError, match="must be a finite number >= 0, got|must not both be 0"):
+    with pytest.raises(ValueError, match=r"must be a finite number >= 0, got|must not both be 0"):
         RelationalLoss(*weights)
 
 
