@@ -12,7 +12,7 @@ FLOORS = {
     "views": 0, "schedules": 0, "losses": 0, "metrics": 0, "randomness": 0, "redaction": 0, "environment": 0,
     "report": 0, "models": 0, "augmentation": 0, "draws": 0, "epochs": 0, "processes": 0, "onnx_classifier": 0,
     "image_input": 0, "deployment_table": 0, "hub_codes": 0, "energy": 0, "figures": 0, "templating": 0,
-    "soundness": 0, "timm_models": 0, "hub_names": 0, "whole_file": 0, "checkpoints": 0,
+    "soundness": 0, "timm_models": 0, "hub_names": 0, "whole_file": 0, "checkpoints": 0, "pictures": 0,
     "labels": 1, "inference": 1, "training_args": 1, "features": 1, "layers": 1, "adapters": 1,
     "image_views": 1, "fingerprints": 1, "fusion": 1, "example_ids": 1, "pushing": 1, "report_page": 1,
     "image_processors": 1, "image_check": 1, "serving": 1, "public_files": 1, "leaks": 1,

@@ -220,7 +220,7 @@ def test_a_recipe_pushes_where_its_flag_says_so_and_asks_the_hub_before_it_train
     monkeypatch.setattr(module, "train_with_controls", trained)
     monkeypatch.setattr(module, "report_results", reported)
     words = ["--preset", "quick", "--output_dir", str(tmp_path / "student"), "--hub_token", TOKEN]
-    words += ["--push_to_hub", str(pushes != "false")]
+    words += ["--push_to_hub", str(pushes != "false"), "--eval_strategy", "no"]
     monkeypatch.setattr(sys, "argv", [f"{recipe}.py", *words])
     if pushes == "refused":
         hub.fail(401)
