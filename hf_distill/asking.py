@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -18,7 +19,8 @@ from hf_distill.batches import COUNTS, TEACHER_INPUTS, TeacherCollator, spread_r
 from hf_distill.example_ids import EXAMPLE_ID, count_of_examples
 from hf_distill.features import check_no_class_scores, tapped
 from hf_distill.image_check import check_student_reads, holds_images
-from hf_distill.labels import class_order, classes_of
+from hf_distill.image_views import stored_rows
+from hf_distill.labels import class_order, classes_of, names_in
 from hf_distill.publishing import PublishingTrainer
 from hf_distill.randomness import isolated_randomness
 from hf_distill.teacher_check import check_teacher
@@ -53,7 +55,6 @@ class AskingTrainer(PublishingTrainer):
                 to know which example is which, and the training set does not say.
         """
         self.distillation_objective.check_teachers(self.teachers)
-        classes = classes_of(self.model.config)
         own = {parameter.data_ptr() for parameter in self.model.parameters() if parameter.numel()}
         self._class_orders: dict[str, list[int] | None] = {}
         for name, teacher in self.teachers.items():
@@ -62,7 +63,7 @@ class AskingTrainer(PublishingTrainer):
             teacher.check_student(self.model.config, self.processing_class)
             teacher.check_dataset(self.train_dataset)
             if teacher.classes is not None:
-                self._class_orders[name] = class_order(classes, teacher.classes)
+                self._class_orders[name] = self._class_order(teacher.classes)
             teacher.to(self.args.device)
         known = read_by(self.model)
         shared = frozenset().union(*(teacher.shared_columns for teacher in self.teachers.values()))
@@ -72,6 +73,15 @@ class AskingTrainer(PublishingTrainer):
         if numbered or any(teacher.raw_columns for teacher in self.teachers.values()):
             self.data_collator = TeacherCollator(self.data_collator, self.teachers, known, numbered)
         self._check_images()
+
+    def _class_order(self, teacher: Sequence[str] | int) -> list[int] | None:
+        """Where the student has no names for its classes those of the data count, if they are the teacher's."""
+        student, data = classes_of(self.model.config), names_in(stored_rows(self.train_dataset))
+        order = class_order(student, teacher)
+        if isinstance(student, int) and data is not None:
+            with suppress(ValueError):  # other words may mean the same
+                order = class_order(data, teacher)
+        return order
 
     def _check_images(self) -> None:
         """See that student and teachers can read the images as the collator gives them, which may resize."""

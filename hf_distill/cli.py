@@ -203,6 +203,8 @@ def _export(chosen: argparse.Namespace) -> None:
             text_column=chosen.text_column,
             label_column=chosen.label_column,
         )
+        if data.split == "train":
+            logger.warning("These are rows for training: if the model learned from them, their scores say little.")
     rows = predictor.rows(data.values, data.labels)
     if chosen.teacher is not None and (chosen.data is None or chosen.output is not None):
         raise ValueError("--teacher is measured on the same inputs, for the report: give --data PATH, and no --output.")

@@ -133,29 +133,34 @@ def check_labels_are_numbers(rows: Any) -> None:
         start += len(labels)
 
 
+def names_in(rows: Any) -> list[str] | None:
+    """How a data set calls its classes, in its order; ``None`` where it has no names, or is no ``datasets.Dataset``."""
+    column = label_column(rows)
+    feature = rows.features[column] if column is not None else None
+    return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
+
+
 def check_class_names(rows: Any, config: PreTrainedConfig) -> None:
     """Raise where a data set has the student's classes in another order; other names may mean the same.
 
     Args:
-        rows: A data set; only a ``datasets.Dataset`` with ``ClassLabel`` is looked at.
+        rows: A data set.
         config: The student's.
 
     Raises:
         ValueError: not the same order.
     """
-    column = label_column(rows)
-    feature = rows.features[column] if column is not None else None
-    student = label_names(config)
-    if student is None or not isinstance(feature, datasets.ClassLabel):
+    student, found = label_names(config), names_in(rows)
+    if student is None or found is None:
         return
     try:
-        order = class_order(student, feature.names)
+        order = class_order(student, found)
     except ValueError:
         return
     if order is not None:
         raise ValueError(
-            f"The data set counts its classes {feature.names}, and the student {student}: give both one order, "
-            f"dataset.align_labels_with_mapping(model.config.label2id, {column!r})."
+            f"The data set counts its classes {found}, and the student {student}: give both one order, "
+            f"dataset.align_labels_with_mapping(model.config.label2id, {label_column(rows)!r})."
         )
 
 

@@ -16,6 +16,7 @@ from hf_distill.losses import NO_LABEL
 
 Numbers: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
+BALANCED = "balanced accuracy"
 FEWEST_EXAMPLES = 32
 """With fewer labelled examples than this, chance and skill cannot be told apart."""
 
@@ -53,11 +54,12 @@ def check_teacher(name: str, logits: Tensor, labels: Tensor | None, problem_type
     if problem_type == REGRESSION:
         truth = truth.reshape(answers.shape)
         residual, spread = ((truth - answers) ** 2).mean(), ((truth - truth.mean(axis=0)) ** 2).mean()
-        return _checked(name, float(1 - residual / spread) if spread else 0.0, chance=0.0, margin=0.02)
+        return _checked(name, float(1 - residual / spread) if spread else 0.0, "R²", chance=0.0, margin=0.02)
     if problem_type == MULTI_LABEL:
         columns = [column for column in range(answers.shape[1]) if len(np.unique(truth[:, column])) > 1]
         scores = [balanced_accuracy_score(truth[:, column], answers[:, column] > 0) for column in columns]
-        return _checked(name, float(np.mean(scores)), 0.5, _margin(0.5, truth[:, columns].size)) if scores else None
+        margin = _margin(0.5, truth[:, columns].size)
+        return _checked(name, float(np.mean(scores)), BALANCED, 0.5, margin) if scores else None
     if truth.ndim == 2 and truth.shape == answers.shape:
         truth = truth.argmax(axis=1)
     classes = len(np.unique(truth))
@@ -65,7 +67,7 @@ def check_teacher(name: str, logits: Tensor, labels: Tensor | None, problem_type
         return None
     hint = _swapped_classes(answers, truth)
     score = float(balanced_accuracy_score(truth, _most_likely_present(answers, truth)))
-    return _checked(name, score, 1 / classes, _margin(1 / classes, len(truth)), hint)
+    return _checked(name, score, BALANCED, 1 / classes, _margin(1 / classes, len(truth)), hint)
 
 
 def _most_likely_present(answers: Numbers, truth: Numbers) -> Numbers:
@@ -80,7 +82,7 @@ def _margin(chance: float, examples: int) -> float:
     return 2 * math.sqrt(chance * (1 - chance) / examples)
 
 
-def _checked(name: str, score: float, chance: float, margin: float, hint: str = "") -> float:
+def _checked(name: str, score: float, measure: str, chance: float, margin: float, hint: str = "") -> float:
     if score > chance + margin:
         return score
     cure = (
@@ -88,8 +90,8 @@ def _checked(name: str, score: float, chance: float, margin: float, hint: str = 
         or "Fine-tune it on this task first, for instance with DistillationTrainer(model, teacher_model=None, ...)."
     )
     raise ValueError(
-        f"Teacher {name!r} scores {score:.3f} on the training examples, where guessing gives {chance:.3f}: it has "
-        f"nothing to teach. {cure} (teacher_score_examples=0 skips this check.)"
+        f"Teacher {name!r} scores {score:.3f} ({measure}) on training examples, where guessing gives {chance:.3f}: it "
+        f"has nothing to teach. {cure} (teacher_score_examples=0 skips this check.)"
     )
 
 
@@ -100,4 +102,7 @@ def _swapped_classes(answers: Numbers, truth: Numbers) -> str:
     if table[true_class, teacher_class].sum() < 0.7 * len(truth):
         return ""
     renamed = dict(sorted((int(t), int(c)) for c, t in zip(true_class, teacher_class, strict=True) if c != t))
-    return f"Its answers fit once its classes are renamed {renamed}: correct its `id2label` and `label2id`."
+    return (
+        f"Its answers fit once its classes are renamed {renamed}: correct its `id2label` and `label2id`, or those of "
+        "the student, if it is the student that counts otherwise than the data."
+    )

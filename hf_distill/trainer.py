@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -24,6 +25,7 @@ from hf_distill.example_ids import EXAMPLE_ID
 from hf_distill.features import check_gradient, tapped
 from hf_distill.image_views import stored_rows
 from hf_distill.labels import (
+    LABEL_COLUMNS,
     SINGLE_LABEL,
     check_class_labels,
     check_class_names,
@@ -41,6 +43,8 @@ from hf_distill.timm_models import correct_config
 from hf_distill.tracking import ObjectiveCallback
 from hf_distill.training_args import DistillationTrainingArguments, check_settings
 from hf_distill.views import ModelView, StepView
+
+logger = logging.getLogger(__name__)
 
 TeacherLike: TypeAlias = PreTrainedModel | str | Path | Teacher
 
@@ -141,6 +145,11 @@ class DistillationTrainer(AdaptingTrainer):
             example = next((example for example in examples if example is not None), None)
         self.problem_type = problem_type(self.model.config, example)
         self._task_was_seen = example is not None
+        if example is not None and not any(name in example for name in LABEL_COLUMNS):
+            logger.warning(
+                "No column %s, only %s: unless the collator makes labels, the student learns from the teacher alone.",
+                " or ".join(LABEL_COLUMNS), ", ".join(example),
+            )  # fmt: skip
         if self._task_was_seen:
             self.model.config.problem_type = self.problem_type  # as the student's own head would note it
         if self.problem_type == SINGLE_LABEL:

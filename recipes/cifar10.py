@@ -51,6 +51,7 @@ from hf_distill.recipe import (
     hardware_defaults,
     live_image_teacher,
     load_images,
+    named_by,
     new_image_classifier,
     origin_of_student,
     parse,
@@ -308,6 +309,7 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
         seed=seeds[0],
     )
     teacher = trained_image_teacher(recipe.teacher, data, images, tuning, NEW_MODELS)
+    classes = named_by(teacher, data.classes)
     answers = asked_once(
         live_image_teacher(teacher, recipe.teacher, images),
         rows,
@@ -318,7 +320,7 @@ def main(presets: Mapping[str, Preset] = PRESETS, description: str | None = __do
         features=features,
     )
     students, controls = train_with_controls(
-        lambda seed: new_image_classifier(recipe.student, data.classes, data.shape[0], seed, NEW_MODELS),
+        lambda seed: new_image_classifier(recipe.student, classes, data.shape[0], seed, NEW_MODELS),
         args,
         rows,
         images.labelled,

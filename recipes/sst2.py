@@ -44,6 +44,7 @@ from hf_distill.recipe import (
     live_teacher,
     load_splits,
     load_tokenizer,
+    named_by,
     new_student,
     origin_of_student,
     parse,
@@ -97,8 +98,8 @@ class RecipeArguments:
     target: str = field(
         default="soft",
         metadata={
-            "help": "What the student learns: the teacher's probabilities, its decisions, or (mixed) its probabilities "
-            "and the labels, weighted by --distillation_weight.",
+            "help": "What the student learns: the teacher's probabilities (soft) or decisions (hard) alone, without "
+            "labels; or (mixed) its probabilities and the labels, weighted by --distillation_weight.",
             "choices": ["soft", "hard", "mixed"],
         },
     )
@@ -229,6 +230,7 @@ def main() -> None:
         **without_teacher(),
     )
     teacher = fine_tuned_teacher(recipe.teacher, data, teacher_tokenizer, tuning, recipe.max_length)
+    classes = named_by(teacher, data.classes)
     about = {"student": recipe.student, "teacher": weights_fingerprint(teacher), **about_start(recipe.student)}
     same_tokens = tokenizer is teacher_tokenizer
     theirs = tokenize_data(more, teacher_tokenizer, recipe.max_length)
@@ -244,7 +246,7 @@ def main() -> None:
     )
 
     students, controls = train_with_controls(
-        lambda seed: new_student(recipe.student, teacher, data.classes, seed),
+        lambda seed: new_student(recipe.student, teacher, classes, seed),
         args,
         ours.train,
         ours.labelled,

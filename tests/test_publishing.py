@@ -196,12 +196,12 @@ def test_a_recipe_with_push_to_hub_publishes_report_and_card(
 STEPS = {
     "cifar10": (
         *("load_images", "as_image_classification", "check_objective", "prepare_images", "trained_image_teacher"),
-        *("live_image_teacher", "asked_once", "weights_fingerprint", "handwritten_digits"),
+        *("live_image_teacher", "named_by", "asked_once", "weights_fingerprint", "handwritten_digits"),
     ),
     "sst2": (
         *("load_splits", "as_classification", "check_names", "tokenizer_of_student", "tokenize_data", "live_teacher"),
         *("asked_once", "weights_fingerprint", "with_unlabelled", "origin_of_student", "sentiment_grammar"),
-        *("load_tokenizer", "about_start"),
+        *("load_tokenizer", "named_by", "about_start"),
     ),
 }
 

@@ -224,6 +224,26 @@ def test_the_data_must_count_the_classes_as_the_student_does(tmp_path: Path) -> 
     train(["a", "b", "c"], ["LABEL_0", "LABEL_1", "LABEL_2"])
 
 
+@pytest.mark.parametrize("words", [["c", "a", "b"], ["x", "y", "z"]])
+def test_a_student_without_names_goes_by_those_of_the_data(tmp_path: Path, words: list[str]) -> None:
+    """Other words than the teacher's may mean the same."""
+    teacher = tiny.bert(seed=1, id2label={0: "a", 1: "b", 2: "c"}, label2id={"a": 0, "b": 1, "c": 2})
+    rows = tiny.dataset().cast_column("labels", ClassLabel(names=words))
+    trainer = DistillationTrainer(tiny.bert(), tiny.arguments(tmp_path), train_dataset=rows, teacher_model=teacher)
+    batch = next(trainer.collated(range(4)))
+    with torch.no_grad():
+        expected = teacher(**batch).logits
+    order = [2, 0, 1] if words[0] == "c" else [0, 1, 2]
+    torch.testing.assert_close(trainer.ask("teacher", batch).logits, expected[:, order])
+
+
+def test_a_column_of_labels_that_goes_unseen_is_mentioned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, said in (("labels", False), ("kind", True)):
+        rows = tiny.dataset().rename_columns({"labels": name})
+        DistillationTrainer(tiny.bert(), tiny.arguments(tmp_path), train_dataset=rows, teacher_model=tiny.bert(seed=1))
+        assert ("the student learns from the teacher alone" in caplog.text) is said
+
+
 def test_the_student_is_no_teacher_of_itself(tmp_path: Path) -> None:
     model = tiny.bert()
     with pytest.raises(ValueError, match=r"The teacher is the student itself.*copy\.deepcopy"):

@@ -12,6 +12,7 @@ from hf_distill.recipe.images import ImageData, as_image_classification, channel
 from hf_distill.recipe.models import (
     about_start,
     load_tokenizer,
+    named_by,
     new_classifier,
     new_student,
     origin_of_student,
@@ -78,6 +79,7 @@ __all__ = [
     "load_images",
     "load_splits",
     "load_tokenizer",
+    "named_by",
     "new_classifier",
     "new_image_classifier",
     "new_student",

@@ -127,7 +127,7 @@ def asked_once(
     ]
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
     where = folder / digest if kept.teacher_cache == AUTO else Path(kept.teacher_cache)
-    logger.info("The teacher answers %d examples, once for all runs; the answers are kept in %s.", len(rows), where)
+    logger.info("Answers to %d examples are kept in %s; the teacher is asked for those that lack.", len(rows), where)
     return cache_teacher(
         rows,
         teacher,

@@ -67,6 +67,8 @@ def as_classification(
     train = splits["train"]
     label_column = find_label_column(train, label)
     text_columns = find_text_columns(train, text, label_column)
+    if label_column in text_columns:
+        raise ValueError(f"Column {label_column!r} cannot be text and label at once: name another.")
     for split, rows in splits.items():
         require([*text_columns, label_column] if split != "test" else text_columns, rows, split)
         texts_of(rows, text_columns, split)

@@ -48,6 +48,6 @@ def with_validation(splits: DatasetDict, classes: Sequence[str]) -> DatasetDict:
     )  # fmt: skip
     if len(found) < len(classes):
         missing = [name for label, name in enumerate(classes) if label not in found]
-        logger.warning("No row is held out of %s.", ", ".join(missing))
+        logger.warning("Of %s there are too few rows: validation says nothing of it.", ", ".join(missing))
     kept = {"train": train.select(np.flatnonzero(~held_out)), "validation": train.select(np.flatnonzero(held_out))}
     return DatasetDict({**kept, **{split: rows for split, rows in splits.items() if split != "train"}})

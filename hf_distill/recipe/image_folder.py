@@ -58,8 +58,8 @@ def load_image_folder(folder: Path) -> dict[str, Dataset]:
         )
     if kept and (left := sorted(set(files).difference(*kept.values()))):
         logger.warning(
-            "%s: %d files are left out, as they are no images (%s) in the folder of a class: %s.",
-            folder, len(left), ", ".join(IMAGE_FILES), listed(map("/".join, left)),
+            "%s: %d files are left out: %s. Images end in %s, and lie in the folder of their class itself.",
+            folder, len(left), listed(map("/".join, left)), ", ".join(IMAGE_FILES),
         )  # fmt: skip
     return {split: _dataset(split, folder.resolve(), found, depth) for split, found in kept.items()}
 

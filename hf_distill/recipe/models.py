@@ -146,6 +146,11 @@ def warn_of_unnamed_classes(name: str, config: PreTrainedConfig, classes: Sequen
         )  # fmt: skip
 
 
+def named_by(teacher: PreTrainedModel, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of the data's classes, or else the teacher's, whose order is taken for theirs."""
+    return tuple(label_names(teacher.config) or classes) if are_placeholders(classes) else classes
+
+
 def class_names(classes: Sequence[str]) -> dict[str, Any]:
     """The names of the classes as a config takes them."""
     return {"id2label": dict(enumerate(classes)), "label2id": {label: index for index, label in enumerate(classes)}}

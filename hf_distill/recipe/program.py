@@ -18,7 +18,7 @@ MISTAKES = (ValueError, KeyError, OSError, ImportError, SafetensorError)
 """What the user can mend."""
 
 CURES = {
-    "it has nothing to teach": " Where the recipe trained it: --teacher_epochs and --teacher_learning_rate say how.",
+    "has nothing to teach": " Where the recipe trained it: --teacher_epochs and --teacher_learning_rate say how.",
     "No space left": " Free some space and run the same command again.",
     "Expected more than 1 value per channel when training": ". The last batch of an epoch holds a single example: "
     "run the same command with --dataloader_drop_last, or with another --per_device_train_batch_size.",
@@ -39,6 +39,9 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
         leave_together()
+    except KeyboardInterrupt:
+        print("stopped: the same command goes on from the last checkpoint, if there is one", file=sys.stderr)
+        sys.exit(130)
     except MISTAKES as error:
         if re.search(r"--log[_-]level[= ]debug", " ".join(sys.argv)):
             raise

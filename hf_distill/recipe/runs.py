@@ -15,6 +15,7 @@ from typing import Any
 
 from datasets import Dataset
 from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase, TrainerState, set_seed
+from transformers.integrations import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
 from hf_distill.fingerprints import rows_fingerprint
 from hf_distill.image_views import Views
@@ -43,11 +44,15 @@ def check_training(args: DistillationTrainingArguments) -> None:
     """Raise, before anything takes long, where a recipe would not go by an argument, or would overwrite a model.
 
     Raises:
-        ValueError: an argument of ``NOT_HEEDED`` is not at its default, or the folder holds a model that is not ours.
+        ValueError: an argument of ``NOT_HEEDED`` is not at its default, or a tracker is not installed, or the folder
+            holds a model that is not ours.
     """
     for name, cure in NOT_HEEDED.items():
         if getattr(args, name) != DistillationTrainingArguments.__dataclass_fields__[name].default:
             raise ValueError(f"--{name} has no place in a recipe: leave it out. {cure}")
+    unknown = INTEGRATION_TO_CALLBACK.keys() - {*get_available_reporting_integrations()}
+    if missing := sorted(unknown & {*args.report_to}):
+        raise ValueError(f"--report_to {missing[0]}: it is not installed here. Install it, or leave it out.")
     check_folder(Path(args.output_dir))
 
 
@@ -80,6 +85,8 @@ def check_sources(models: Iterable[str], output: Path, shared: Path) -> None:
 
 def check_folder(folder: Path) -> None:
     """Raise where a training in this folder would overwrite a model, or checkpoints, that no recipe left there."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file, and a folder is needed. Choose another --output_dir.")
     if _read(folder / SETTINGS_FILE) is None:
         for pattern in ("checkpoint-*", "config.json", "adapter_config.json", *WEIGHTS):
             if any(folder.glob(pattern)):

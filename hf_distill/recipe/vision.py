@@ -119,6 +119,11 @@ def prepare_images(
         )  # fmt: skip
     processor = image_processor(height, mean, std)
     own = _saved_processor(teacher, new)
+    if own is None and teacher not in new:
+        logger.warning(
+            "No image processor was saved with the teacher %s, so it is shown the student's images, of %d x %d pixels. "
+            "If it knows others, save its processor beside it.", teacher, height, width,
+        )  # fmt: skip
     conversion = None if own is None else image_conversion(processor, own)
     if conversion is not None and not conversion.changes(height, width):
         own = conversion = None

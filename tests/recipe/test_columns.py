@@ -253,8 +253,13 @@ def test_a_missing_text() -> None:
 
 
 def test_a_text_column_of_numbers() -> None:
-    with pytest.raises(ValueError, match=r"Row 0 of train \(.*\) has 0 in the text column 'label'"):
-        as_classification(splits([0, 1]), "label")
+    with pytest.raises(ValueError, match=r"Row 0 of train \(.*\) has 3 in the text column 'stars'"):
+        as_classification(splits([0, 1], stars=[3, 4]), "stars")
+
+
+def test_a_label_is_no_text() -> None:
+    with pytest.raises(ValueError, match="'label' cannot be text and label at once"):
+        as_classification(splits(["a", "b"]), "label", "label")
 
 
 # ---- Unlabelled text ----

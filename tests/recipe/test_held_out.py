@@ -28,14 +28,14 @@ def test_a_tenth_of_each_class(caplog: pytest.LogCaptureFixture) -> None:
     assert parts["validation"]["text"][:] == again["validation"]["text"][:]
     assert parts["validation"]["text"][:5] != list("01234"), "drawn, not the first"
     assert "7 of 77 training rows are held out for it, a tenth of each class (seed 0)" in caplog.text
-    assert "No row is held out" not in caplog.text
+    assert "too few rows" not in caplog.text
 
 
 def test_a_class_with_a_single_row_stays_in_training(caplog: pytest.LogCaptureFixture) -> None:
     parts = with_validation(splits([0, 0, 1, 1, 2]), NAMES)
     assert parts["validation"]["labels"][:] == [0, 1]
     assert parts["train"]["labels"][:] == [0, 1, 2]
-    assert "No row is held out of fish." in caplog.text
+    assert "Of fish there are too few rows" in caplog.text
 
 
 @pytest.mark.parametrize("labels", [[0, 1], [0, 0, 0, 1], []])

@@ -71,7 +71,7 @@ def test_files_that_are_left_out_are_named(tmp_path: Path, caplog: pytest.LogCap
     left = ("train/a/2.heic", "train/a/more/1.png", "train/3.png", "train/metadata.csv", "other/c/1.png", "test/1.png")
     splits = load_images(str(write(tmp_path, *left)))
     assert labels(splits) == {"train": ["a", "b"]}
-    assert f"in the folder of a class: {', '.join(sorted(left))}." in caplog.text
+    assert f"6 files are left out: {', '.join(sorted(left))}. Images end in .avif, .bmp" in caplog.text
 
 
 def test_a_link_that_leads_nowhere_is_an_image_that_cannot_be_read(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from transformers import BertForSequenceClassification, BertModel, PreTrainedMod
 
 from hf_distill.recipe import about_start, check_names, new_classifier, new_student, split_layers
 from hf_distill.recipe import models as module
-from hf_distill.recipe.models import check_model, has_trained_head, load_tokenizer, warn_of_unnamed_classes
+from hf_distill.recipe.models import check_model, has_trained_head, load_tokenizer, named_by, warn_of_unnamed_classes
 
 CLASSES = ("negative", "positive")
 
@@ -222,6 +222,13 @@ def test_a_model_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.AutoConfig, "from_pretrained", gated)
     with pytest.raises(FileNotFoundError, match=r"no such model .*\(You are .* a gated repo\).*`hf auth login`"):
         check_model("org/x", "--teacher")
+
+
+def test_classes_without_names_are_called_as_the_teacher_calls_them() -> None:
+    teacher = tiny.bert(id2label={0: "a", 1: "b", 2: "c"})
+    assert named_by(teacher, ("LABEL_0", "LABEL_1", "LABEL_2")) == ("a", "b", "c")
+    assert named_by(teacher, ("c", "b", "a")) == ("c", "b", "a")
+    assert named_by(tiny.bert(), ("LABEL_0", "LABEL_1", "LABEL_2")) == ("LABEL_0", "LABEL_1", "LABEL_2")
 
 
 def test_a_model_without_a_tokenizer(fine_tuned: str) -> None:

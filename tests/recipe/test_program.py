@@ -49,6 +49,16 @@ def test_a_mistake_waits_for_nobody(done: list[str], capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == "error: no such thing\n"
 
 
+def test_a_recipe_that_is_stopped_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stop:
+        run(main)
+    assert stop.value.code == 130
+    assert capsys.readouterr().err.startswith("stopped: the same command goes on")
+
+
 @pytest.mark.parametrize(("rank", "level"), [(None, logging.INFO), ("0", logging.INFO), ("1", logging.WARNING)])
 def test_one_of_several_processes_tells_how_it_goes(
     rank: str | None, level: int, monkeypatch: pytest.MonkeyPatch

@@ -217,6 +217,16 @@ def test_a_model_or_checkpoints_of_others_are_not_touched(tmp_path: Path, held: 
     assert Run(tmp_path, {"a": 1}).begin() is None
 
 
+def test_what_is_missing_is_said_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "get_available_reporting_integrations", lambda: ["tensorboard"])
+    check_training(tiny.arguments(tmp_path, report_to=["tensorboard"]))
+    with pytest.raises(ValueError, match="--report_to wandb: it is not installed here"):
+        check_training(tiny.arguments(tmp_path, report_to=["tensorboard", "wandb"]))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="is a file, and a folder is needed"):
+        check_training(tiny.arguments(tmp_path / "file"))
+
+
 LOST = [
     "{}",
     "{}/../out",
