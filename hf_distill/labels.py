@@ -54,8 +54,9 @@ def class_order(student: Sequence[str] | int, teacher: Sequence[str] | int) -> l
     teacher_count = teacher if isinstance(teacher, int) else len(teacher)
     if student_count != teacher_count:
         raise ValueError(
-            f"The student has {student_count} labels ({student}) and the teacher {teacher_count} ({teacher}). "
-            "Give the student the teacher's `num_labels`, `id2label` and `label2id`, or choose another teacher."
+            f"The student has {student_count} labels{_listed(student)} and the teacher {teacher_count}"
+            f"{_listed(teacher)}. Give the student the teacher's `num_labels`, `id2label` and `label2id`, or choose "
+            "another teacher."
         )
     if isinstance(student, int) or isinstance(teacher, int) or are_placeholders(student) or are_placeholders(teacher):
         return None
@@ -71,6 +72,10 @@ def class_order(student: Sequence[str] | int, teacher: Sequence[str] | int) -> l
         )
     order = [offered.index(name) for name in wanted]
     return None if order == list(range(len(order))) else order
+
+
+def _listed(classes: Sequence[str] | int) -> str:
+    return "" if isinstance(classes, int) else f" ({', '.join(classes)})"
 
 
 def problem_type(config: PreTrainedConfig, example: Mapping[str, Any] | None) -> str:

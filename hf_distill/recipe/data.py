@@ -133,8 +133,10 @@ def _read(files: list[Path], split: str) -> Dataset:
             return Dataset.from_dict({})
         raise ValueError(
             f"Cannot read {listed(str(file) for file in files)} ({type(cause).__name__}: {first_line(cause)}). Is "
-            "it complete, and what its ending says it is?"
+            "it complete, and what its ending says it is? Tables of text must be UTF-8."
         ) from error
+    if READERS[ending] == "csv" and len(part.column_names) == 1 and ";" in part.column_names[0]:
+        raise ValueError(f"{listed(file.name for file in files)}: columns must be separated by commas, not by `;`.")
     return part
 
 

@@ -38,17 +38,20 @@ NEW = "config:"
 WEIGHTS = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
 
 
-def check_model(name: str, flag: str, layers: Sequence[int] = ()) -> None:
+def check_model(
+    name: str, flag: str, layers: Sequence[int] = (), head: Any = AutoModelForSequenceClassification
+) -> None:
     """Raise where a model can be found neither on the disk nor on the Hub nor in the local cache.
 
     Args:
         name: A name on the Hub, or a folder.
         flag: What messages call it.
         layers: Layers that it must have.
+        head: The ``Auto`` class of the task.
 
     Raises:
         FileNotFoundError: there is no such model; the message names near paths.
-        ValueError: a layer is not there.
+        ValueError: it is of another kind, or a layer is not there.
     """
     is_new, name = name.startswith(NEW), name.removeprefix(NEW)
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
@@ -69,6 +72,12 @@ def check_model(name: str, flag: str, layers: Sequence[int] = ()) -> None:
         raise FileNotFoundError(
             f"{flag} {name}: this folder holds a config but no weights, such as {WEIGHTS[0]}. Save the whole model "
             f"there, or write {NEW}{name} for a new one with random weights."
+        )
+    if type(config) not in head._model_mapping:
+        kind, other = ("texts", "images") if head is AutoModelForSequenceClassification else ("images", "texts")
+        raise ValueError(
+            f"{flag} {name} is a {config.model_type}, of which there is no classifier of {kind}. Name another model, "
+            f"or take the recipe for {other}."
         )
     count = getattr(config, "num_hidden_layers", 0)
     if layers and max(layers) >= count:

@@ -18,6 +18,7 @@ MISTAKES = (ValueError, KeyError, OSError, ImportError, SafetensorError)
 """What the user can mend."""
 
 CURES = {
+    "Give the student the teacher's `num_labels`": " Here the student's labels are all that occur in the label column.",
     "has nothing to teach": " Where the recipe trained it: --teacher_epochs and --teacher_learning_rate say how.",
     "No space left": " Free some space and run the same command again.",
     "Expected more than 1 value per channel when training": ". The last batch of an epoch holds a single example: "

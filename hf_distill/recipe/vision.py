@@ -238,7 +238,7 @@ def check_image_model(name: str, flag: str, new: NewModels) -> None:
             f"{flag} {name}: there is no such new model; did you mean {' or '.join(close)}? There are "
             f"{', '.join(new)}; or give the path or the Hub name of a checkpoint."
         )
-    check_model(name, flag)
+    check_model(name, flag, head=AutoModelForImageClassification)
 
 
 def _saved_processor(name: str, new: NewModels) -> BaseImageProcessor | None:

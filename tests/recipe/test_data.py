@@ -132,6 +132,16 @@ def test_files_whose_split_cannot_be_told(tmp_path: Path) -> None:
         load_splits(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"text;label\na;0\nb;1\n", "not by `;`"), ("text,label\ncafé,0\n".encode("latin-1"), "must be UTF-8")],
+)
+def test_tables_of_other_kinds(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "train.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        load_splits(str(tmp_path))
+
+
 def test_an_empty_split(tmp_path: Path) -> None:
     write(rows(3), tmp_path / "train.csv")
     (tmp_path / "validation.csv").write_text("text,label\n")

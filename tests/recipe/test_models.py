@@ -13,6 +13,7 @@ from transformers import BertForSequenceClassification, BertModel, PreTrainedMod
 from hf_distill.recipe import about_start, check_names, new_classifier, new_student, split_layers
 from hf_distill.recipe import models as module
 from hf_distill.recipe.models import check_model, has_trained_head, load_tokenizer, named_by, warn_of_unnamed_classes
+from hf_distill.recipe.vision import check_image_model
 
 CLASSES = ("negative", "positive")
 
@@ -222,6 +223,14 @@ def test_a_model_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.AutoConfig, "from_pretrained", gated)
     with pytest.raises(FileNotFoundError, match=r"no such model .*\(You are .* a gated repo\).*`hf auth login`"):
         check_model("org/x", "--teacher")
+
+
+def test_a_model_of_another_kind(tmp_path: Path, fine_tuned: str) -> None:
+    tiny.resnet().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"--teacher .* is a resnet, of which there is no classifier of texts"):
+        check_model(str(tmp_path), "--teacher")
+    with pytest.raises(ValueError, match=r"--student .* is a bert, of which there is no classifier of images"):
+        check_image_model(fine_tuned, "--student", {})
 
 
 def test_classes_without_names_are_called_as_the_teacher_calls_them() -> None:
