@@ -119,7 +119,7 @@ def prepare_images(
         )  # fmt: skip
     processor = image_processor(height, mean, std)
     own = _saved_processor(teacher, new)
-    if own is None and teacher not in new:
+    if own is None and teacher not in new and not teacher.startswith(NEW):
         logger.warning(
             "No image processor was saved with the teacher %s, so it is shown the student's images, of %d x %d pixels. "
             "If it knows others, save its processor beside it.", teacher, height, width,

@@ -183,6 +183,17 @@ def test_a_teacher_for_other_classes_is_not_trained_in_its_own_place(tmp_path: P
         trained_image_teacher(name, data, prepared, tiny.arguments(tmp_path / "_teacher"), NEW)
 
 
+def test_a_teacher_that_does_not_say_which_images_it_knows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data, name = images(), checkpoint(tmp_path, {0: "cat", 1: "dog"})
+    for teacher, mentioned in (("small", False), (f"config:{name}", False), (name, True)):
+        plain = prepare_images(data, Augmentation(), teacher, "small", NEW)
+        assert ("No image processor was saved with the teacher" in caplog.text) is mentioned
+    plain.processor.save_pretrained(name)
+    caplog.clear()
+    prepare_images(data, Augmentation(), name, "small", NEW)
+    assert not caplog.records
+
+
 def test_a_teacher_of_the_same_images_has_no_others(tmp_path: Path) -> None:
     data, name = images(), checkpoint(tmp_path, {0: "cat", 1: "dog"})
     plain = prepare_images(data, Augmentation(), "small", "small", NEW)
