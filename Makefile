@@ -11,10 +11,10 @@ check:
 	ruff format --check .
 	ruff check .
 	mypy
-	pytest
+	pytest -n auto
 
 test:
-	pytest
+	pytest -n auto
 
 slow:
-	pytest -m slow
+	pytest -n auto -m slow
