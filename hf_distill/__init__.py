@@ -13,6 +13,7 @@ from hf_distill.cache import CachedTeacher, cache_teacher, with_soft_labels
 from hf_distill.contrastive_term import ContrastiveTerm
 from hf_distill.evaluation import compare
 from hf_distill.example_ids import with_example_ids
+from hf_distill.exit_term import ExitTerm
 from hf_distill.export import OnnxExport, export_onnx
 from hf_distill.feature_term import FeatureTerm
 from hf_distill.layers import Pair, uniform_pairs
@@ -30,6 +31,7 @@ from hf_distill.teachers import (
     EnsembleTeacher,
     ImageTeacher,
     ModelTeacher,
+    MovingAverageTeacher,
     Teacher,
     load_classifier,
     public_name,
@@ -47,12 +49,14 @@ __all__ = [
     "DistillationTrainer",
     "DistillationTrainingArguments",
     "EnsembleTeacher",
+    "ExitTerm",
     "FeatureTerm",
     "ImageTeacher",
     "LabelTerm",
     "LogitTerm",
     "ModelTeacher",
     "ModelView",
+    "MovingAverageTeacher",
     "Objective",
     "OnnxClassifier",
     "OnnxExport",

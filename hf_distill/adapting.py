@@ -1,4 +1,4 @@
-"""Training what learns beside the student and is thrown away after: adapters, and losses with weights."""
+"""Training what learns beside the student and is thrown away after: adapters, losses with weights, averages of it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_distill.asking import AskingTrainer
@@ -18,6 +19,7 @@ from hf_distill.checkpoints import restore_renamed
 from hf_distill.features import check_checkpointing, find_module
 from hf_distill.objective import Objective
 from hf_distill.randomness import isolated_randomness
+from hf_distill.teachers import Teacher
 from hf_distill.views import StepView
 
 ADAPTERS_FILE = "_adapters.safetensors"
@@ -25,6 +27,29 @@ ADAPTERS_FILE = "_adapters.safetensors"
 
 EXAMPLES_LOOKED_AT = 2
 """So many examples of the training set show which shapes the features have."""
+
+
+class FollowCallback(TrainerCallback):
+    """Shows the student to its teachers after each optimizer step.
+
+    Args:
+        teachers: Those of a trainer, by name.
+    """
+
+    def __init__(self, teachers: Mapping[str, Teacher]) -> None:
+        self._teachers = teachers
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Before anything is saved or evaluated at this step."""
+        for teacher in self._teachers.values():
+            teacher.follow(model, state.global_step)
 
 
 class AdaptingTrainer(AskingTrainer):
@@ -74,7 +99,13 @@ class AdaptingTrainer(AskingTrainer):
                 "Features cannot be collected from copies of the student in one process. Start one process a GPU, with "
                 "torchrun --nproc_per_node, or show one GPU: CUDA_VISIBLE_DEVICES=0."
             )
-        if objective.may_train and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+        spread = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        if spread and any(teacher.follows_student for teacher in self.teachers.values()):
+            raise ValueError(
+                "A teacher that follows the student needs its whole weights, of which FSDP and DeepSpeed leave a part "
+                "in each process. Use plain data parallelism with torchrun."
+            )
+        if objective.may_train and spread:
             raise ValueError(
                 "Adapters and losses with weights cannot be trained under FSDP or DeepSpeed yet. Use plain data "
                 "parallelism with torchrun; or FeatureTerm(..., adapt=False) where student and teacher agree in shape."
@@ -112,7 +143,11 @@ class AdaptingTrainer(AskingTrainer):
                 self._check_tokens(step)
                 torch.manual_seed(self.args.seed)  # the same on every process
                 objective.prepare(step)
-        return objective.trained.to(self.args.device).train()
+        followers = {name: teacher for name, teacher in self.teachers.items() if teacher.follows_student}
+        for teacher in followers.values():
+            teacher.begin(self.model)
+        averages = {f"{name}_teacher".replace(".", "_"): teacher.models()[0] for name, teacher in followers.items()}
+        return nn.ModuleDict({**objective.trained, **averages}).to(self.args.device).train()
 
     def first_look(self) -> StepView:
         """What the models show on the first examples of the training set, with all features and without gradient."""

@@ -55,6 +55,8 @@ class AskingTrainer(PublishingTrainer):
                 to know which example is which, and the training set does not say.
         """
         self.distillation_objective.check_teachers(self.teachers)
+        for teacher in self.teachers.values():
+            teacher.begin(self.model)
         own = {parameter.data_ptr() for parameter in self.model.parameters() if parameter.numel()}
         self._class_orders: dict[str, list[int] | None] = {}
         for name, teacher in self.teachers.items():
@@ -165,7 +167,7 @@ class AskingTrainer(PublishingTrainer):
 
         Returns:
             The score under each teacher's name: balanced accuracy, or R² for regression. A teacher that cannot be
-            scored, for want of labels, is left out.
+            scored, for want of labels, is left out, as is one that knows nothing yet because it follows the student.
 
         Raises:
             ValueError: a teacher is near chance, or answers NaN.
@@ -176,7 +178,8 @@ class AskingTrainer(PublishingTrainer):
         with isolated_randomness():
             batches = list(self.collated(spread_rows(len(self.train_dataset), wanted)))
         labels = torch.cat([batch["labels"] for batch in batches]) if "labels" in batches[0] else None
-        scores = {name: self._score(name, batches, labels) for name in self.teachers}
+        experienced = [name for name, teacher in self.teachers.items() if not teacher.follows_student]
+        scores = {name: self._score(name, batches, labels) for name in experienced}
         return {name: score for name, score in scores.items() if score is not None}
 
     def _score(self, name: str, batches: list[dict[str, Any]], labels: Tensor | None) -> float | None:

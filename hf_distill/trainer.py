@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput, get_last_checkpoint, has_length
 
-from hf_distill.adapting import AdaptingTrainer
+from hf_distill.adapting import AdaptingTrainer, FollowCallback
 from hf_distill.batches import COUNTS, count_examples, data_sets, first_row, mark_repeated, with_labels
 from hf_distill.components import ComponentLog, EvaluationLoss, one_per_example
 from hf_distill.default_objective import check_settings_agree, default_objective, label_loss
@@ -96,6 +96,7 @@ class DistillationTrainer(AdaptingTrainer):
         if self.compute_loss_func is not None:
             raise ValueError("compute_loss_func would replace the distillation loss: pass an objective instead.")
         self.add_callback(EpochCallback)
+        self.add_callback(FollowCallback(self.teachers))
         self.add_callback(ObjectiveCallback(self))
         self._given_objective = objective
         self._working_objective = copy.deepcopy(objective)

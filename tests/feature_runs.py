@@ -23,6 +23,7 @@ from hf_distill import (
     FeatureTerm,
     LabelTerm,
     LogitTerm,
+    MovingAverageTeacher,
     Objective,
     Pair,
     linear,
@@ -154,6 +155,18 @@ def feature_only(folder: Path) -> DistillationTrainer:
     return trainer
 
 
+def averaging(folder: Path, batch: int) -> DistillationTrainer:
+    """A student that follows the moving average of its own weights."""
+    args = tiny.arguments(folder, max_steps=4, per_device_train_batch_size=batch, learning_rate=0.1, optim="sgd")
+    kd = LogitTerm(SoftTargetLoss(2.0))
+    trainer = DistillationTrainer(
+        tiny.bert(), args, train_dataset=tiny.dataset(), teacher_model=MovingAverageTeacher(0.6),
+        objective=Objective(ce=LabelTerm(), kd=kd),
+    )  # fmt: skip
+    trainer.train()
+    return trainer
+
+
 def resumable(folder: Path, callbacks: list[TrainerCallback]) -> DistillationTrainer:
     """Everything at once: dropout, shuffling, accumulation, clipping, a schedule, adapters and a loss that learns."""
     terms = Objective(
@@ -187,6 +200,9 @@ if __name__ == "__main__":
         stored |= {f"{name}/beside/{key}": value for key, value in beside.items()}
     folder = Path(sys.argv[1]).parent / "only"
     mine = {key: value for key, value in weights(feature_only(folder)).items() if not key.endswith("loss.seen")}
+    mine |= {
+        f"average/{key}": value for key, value in averaging(folder, 4).teachers["teacher"].model.state_dict().items()
+    }
     for rank in range(2):
         everyones = [mine]
         torch.distributed.broadcast_object_list(everyones, src=rank)

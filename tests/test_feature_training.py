@@ -175,11 +175,18 @@ def test_two_processes_stay_equal_also_where_only_features_count(
 ) -> None:
     first, second = below("rank0/", two_processes), below("rank1/", two_processes)
     assert_identical(first, second)
+    first = {key: value for key, value in first.items() if not key.startswith("average/")}
     begun = feature_runs.models("bert")[0].state_dict()
     moved = [name for name in begun if not torch.equal(begun[name], first[name])]
     assert any(".layer.0." in name for name in moved)
     assert not any(".layer.1." in name for name in moved)
     assert first["hint_term.loss.scale"] != 0.5
+
+
+def test_two_processes_average_the_student_as_one_does(two_processes: dict[str, Tensor], tmp_path: Path) -> None:
+    alone = feature_runs.averaging(tmp_path, 8).teachers["teacher"].model.state_dict()
+    for rank in range(2):
+        assert_same([below(f"rank{rank}/average/", two_processes)], [alone])
 
 
 # ---- Checkpoints ----

@@ -24,6 +24,7 @@ from hf_distill.losses.soft_target import SoftTargetLoss
 from hf_distill.losses.standardize import StandardizedLogits
 from hf_distill.losses.transformed_teacher import TransformedTeacherMatchingLoss
 from hf_distill.losses.variational_information import VariationalInformationLoss
+from hf_distill.losses.virtual_teacher import VirtualTeacherLoss
 
 __all__ = [
     "NO_LABEL",
@@ -54,4 +55,5 @@ __all__ = [
     "StandardizedLogits",
     "TransformedTeacherMatchingLoss",
     "VariationalInformationLoss",
+    "VirtualTeacherLoss",
 ]

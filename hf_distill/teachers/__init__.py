@@ -9,12 +9,14 @@ from hf_distill.teachers.column import ColumnTeacher
 from hf_distill.teachers.ensemble import EnsembleTeacher
 from hf_distill.teachers.image import ImageTeacher
 from hf_distill.teachers.model import ModelTeacher, as_teacher, load_classifier, public_name
+from hf_distill.teachers.moving_average import MovingAverageTeacher
 
 __all__ = [
     "ColumnTeacher",
     "EnsembleTeacher",
     "ImageTeacher",
     "ModelTeacher",
+    "MovingAverageTeacher",
     "Teacher",
     "as_teacher",
     "load_classifier",

@@ -30,6 +30,7 @@ class Teacher(ABC):
         live_model: The model that it runs on a batch, into which a feature term may look; ``None`` where there is none.
         kept_features: Paths of modules whose output it has kept, where it is no live model.
         own_tokens: Whether it cuts texts into tokens of its own, that do not lie beside the student's.
+        follows_student: Whether it is made of the student, and so knows nothing before the training.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Teacher(ABC):
     live_model: nn.Module | None = None
     kept_features: frozenset[str] = frozenset()
     own_tokens: bool = False
+    follows_student: bool = False
 
     @abstractmethod
     def __call__(self, inputs: Mapping[str, Any]) -> ModelView:
@@ -84,6 +86,12 @@ class Teacher(ABC):
         """Move what it holds to a device."""
         for model in self.models():
             model.to(device)
+
+    def begin(self, student: nn.Module) -> None:
+        """Meet the student, before anything else is asked, and a new one before its training; by default nothing."""
+
+    def follow(self, student: nn.Module, step: int) -> None:
+        """Look at the student after an optimizer step, counted from 1; by default nothing."""
 
     def check_student(self, config: PreTrainedConfig, processing_class: object) -> None:
         """Raise when this teacher cannot read what the student reads."""

@@ -46,6 +46,11 @@ class EnsembleTeacher(Teacher):
         if len(weights) != len(teachers) or min(weights) <= 0:
             raise ValueError(f"{len(teachers)} teachers need as many weights > 0, got {weights}.")
         self.teachers = [as_teacher(teacher) for teacher in teachers]
+        if any(teacher.follows_student for teacher in self.teachers):
+            raise ValueError(
+                "A teacher that follows the student is no part of an ensemble: pass both under names, teacher_model="
+                '{"average": MovingAverageTeacher(), "other": ...}, and give each a term.'
+            )
         self.weights = [weight / sum(weights) for weight in weights]
         self.name = " + ".join(teacher.name for teacher in self.teachers)
         self._align()

@@ -27,6 +27,7 @@ from hf_distill.losses import (
     SoftTargetLoss,
     StandardizedLogits,
     TransformedTeacherMatchingLoss,
+    VirtualTeacherLoss,
 )
 
 PAIR_LOSSES = [
@@ -48,7 +49,8 @@ PAIR_LOSSES = [
     TransformedTeacherMatchingLoss(2.0),
     TransformedTeacherMatchingLoss(2.0, weighted=True),
 ]
-LABEL_LOSSES = [ClassificationLoss(), MultiLabelLoss(), RegressionLoss()]  # their own contract is in test_label.py
+# Their own contract is in test_label.py.
+LABEL_LOSSES = [ClassificationLoss(), MultiLabelLoss(), RegressionLoss(), VirtualTeacherLoss()]
 
 # What sets some losses apart. Everything else in this file holds for all of them.
 ON_RAW_LOGITS = (LogitMSELoss, MultiLabelTargetLoss, RegressionTargetLoss)  # the others compare shares of classes

@@ -5,7 +5,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 from transformers.trainer_pt_utils import LabelSmoother
 
-from hf_distill.losses import NO_LABEL, ClassificationLoss, MultiLabelLoss, RegressionLoss
+from hf_distill.losses import NO_LABEL, ClassificationLoss, MultiLabelLoss, RegressionLoss, VirtualTeacherLoss
 
 LOGITS = torch.tensor([[0.3, -1.2, 2.0], [1.0, 1.0, 1.0], [-4.0, 0.5, 0.0], [6.0, -0.1, 0.4]])
 CLASSES = torch.tensor([2, 0, 0, 1])
@@ -18,6 +18,7 @@ CASES = [
     pytest.param(MultiLabelLoss(), LOGITS, QUESTIONS, id="multi-label"),
     pytest.param(RegressionLoss(), LOGITS, VALUES, id="regression"),
     pytest.param(RegressionLoss(), LOGITS[:, :1], VALUES[:, 0], id="one output"),
+    pytest.param(VirtualTeacherLoss(), LOGITS, CLASSES, id="virtual teacher"),
 ]
 
 
