@@ -43,7 +43,8 @@ def save_plots(
     if report.student["confusion"] is not None:
         figures["confusion"] = plot_confusion(report)
     if histories:
-        figures["training_curves"] = plot_training_curves(histories)
+        seed = f"seed {report.seeds[0]}" if report.seeds else ""
+        figures["training_curves"] = plot_training_curves(histories, seed)
     Path(directory).mkdir(parents=True, exist_ok=True)
     paths = {name: Path(directory) / f"{name}.png" for name in sorted(figures)}
     for name, path in paths.items():
@@ -51,21 +52,23 @@ def save_plots(
     return list(paths.values())
 
 
-def plot_training_curves(histories: Mapping[str, History]) -> Figure:
+def plot_training_curves(histories: Mapping[str, History], title: str = "") -> Figure:
     """The training loss with every component, and the evaluation's loss and accuracy, over the steps.
 
     Args:
         histories: ``trainer.state.log_history`` of each run by name.
+        title: Written above, such as the seed of these runs.
     """
     panels = {"Training loss and its parts": _training_lines(histories)}
-    for title, ending in (("Evaluation loss", "_loss"), ("Evaluation accuracy", "_accuracy")):
+    for panel, ending in (("Evaluation loss", "_loss"), ("Evaluation accuracy", "_accuracy")):
         if lines := _evaluation_lines(histories, ending):
-            panels[title] = lines
+            panels[panel] = lines
     figure, axes = _figure(1, len(panels), height=3.8, width=4.6)
-    for axis, (title, lines) in zip(axes[0], panels.items(), strict=True):
+    figure.suptitle(title)
+    for axis, (panel, lines) in zip(axes[0], panels.items(), strict=True):
         for label, (steps, values, style) in lines.items():
             axis.plot(steps, values, label=label, marker="o" if len(steps) < 20 else None, markersize=3, **style)
-        axis.set(title=title, xlabel="step", ylabel="accuracy" if "accuracy" in title else "loss")
+        axis.set(title=panel, xlabel="step", ylabel="accuracy" if "accuracy" in panel else "loss")
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axis.margins(y=0.08)
         if lines:
@@ -137,8 +140,8 @@ def plot_confusion(report: DistillationReport) -> Figure:
         axis.spines[:].set_visible(False)
         axis.grid(visible=False)
         axis.tick_params(length=0)
-    bar = figure.colorbar(image, ax=list(axes), shrink=0.8, format=PercentFormatter(1.0))
-    bar.set_label("share of the true class")
+    bar = figure.colorbar(image, ax=list(axes), shrink=0.8, format=PercentFormatter(1.0, symbol=""))
+    bar.set_label("share of the true class, %")
     bar.outline.set_visible(False)
     figure.suptitle(report.title())
     return figure
@@ -227,5 +230,5 @@ def _number(axis: Any, x: float, y: float, text: str) -> None:
 
 def _write_cells(axis: Any, shares: Any, counts: Any) -> None:
     for (row, column), share in np.ndenumerate(shares):
-        text = f"{share:.0%}" if counts is None else f"{share:.1%}\n{counts[row, column]:,.0f}"
+        text = f"{100 * share:.0f}" if counts is None else f"{share:.1%}\n{counts[row, column]:,.0f}"
         axis.text(column, row, text, ha="center", va="center", fontsize=9, color="white" if share > 0.55 else "black")

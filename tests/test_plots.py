@@ -1,6 +1,7 @@
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from test_report import NAMES, figures, report
 
@@ -65,6 +66,24 @@ def test_confusion_shows_shares_of_the_true_class():
     np.testing.assert_allclose(axis.images[0].get_array(), [[0.75, 0.25, 0], [0, 1, 0], [0.5, 0, 0.5]])
     assert [label.get_text() for label in axis.get_xticklabels()] == NAMES
     assert axis.texts[0].get_text() == "75.0%\n3"
+
+
+def test_a_number_in_one_of_many_cells_fits_into_it():
+    """A renderer measures both, at the size of the picture."""
+    confusion = (np.eye(10) * 100).tolist()
+    figure = plot_confusion(report(**dict.fromkeys(["teacher", "student", "control"], figures(confusion=confusion))))
+    figure.draw_without_rendering()
+    axis = figure.axes[0]
+    cell = axis.get_window_extent().width / 10
+    assert axis.texts[0].get_text() == "100"
+    assert axis.texts[0].get_window_extent().width < cell
+
+
+def test_curves_say_of_which_seed_they_are(tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr(Figure, "suptitle", lambda self, title: titles.append(title))
+    save_plots(report(seeds=[7, 8]), tmp_path, {"student": STUDENT})
+    assert "seed 7" in titles
 
 
 def test_no_confusion_for_many_classes(tmp_path):
