@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import math
 import reprlib
 from collections import Counter
@@ -13,6 +14,8 @@ from datasets import ClassLabel, Dataset, DatasetDict, Value
 
 from hf_distill.labels import are_placeholders
 from hf_distill.losses import NO_LABEL
+
+logger = logging.getLogger(__name__)
 
 LABELS = ("label", "labels")
 UNLABELLED = (None, "", -1, NO_LABEL)
@@ -75,6 +78,9 @@ def class_labels(splits: DatasetDict, column: str) -> tuple[dict[str, list[int]]
         if column in rows.column_names:
             encoded[split] = labels_of(rows, column, classes, keys, split)
         _check_classes(encoded[split], classes, column, split)
+        if split != "test" and (missing := encoded[split].count(NO_LABEL)):
+            use = "learnt from through the teacher alone" if split == "train" else "left out"
+            logger.info("%d of the %d rows of %s have no label, and are %s.", missing, len(rows), split, use)
     return encoded, classes
 
 

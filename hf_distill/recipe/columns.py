@@ -143,14 +143,15 @@ def texts_of(rows: Dataset, columns: Sequence[str], split: str) -> list[tuple[st
     """The texts of each row.
 
     Raises:
-        ValueError: one is missing, or is no string; the message says in which row.
+        ValueError: one is missing, or is no string; the message says in which row, and how many more there are.
     """
     values: list[tuple[str, ...]] = list(zip(*(column_of(rows, column) for column in columns), strict=True))
-    for row, texts in enumerate(values):
-        for column, text in zip(columns, texts, strict=True):
-            if not isinstance(text, str):
-                raise ValueError(
-                    f"{place_of(row, rows, split)} has {text!r} in the text column {column!r}, where a string is "
-                    "needed. Fill or remove such rows, or choose another column with --text_column."
-                )
+    if missing := [row for row, texts in enumerate(values) if not all(isinstance(text, str) for text in texts)]:
+        row = missing[0]
+        column, text = next((c, t) for c, t in zip(columns, values[row], strict=True) if not isinstance(t, str))
+        others = f", and so have {len(missing) - 1} more rows" if len(missing) > 1 else ""
+        raise ValueError(
+            f"{place_of(row, rows, split)} has {text!r} in the text column {column!r}, where a string is needed"
+            f"{others}. Fill or remove such rows, or choose another column with --text_column."
+        )
     return values

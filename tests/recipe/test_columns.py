@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,15 @@ def test_what_stands_for_no_label(missing: int | None) -> None:
     data = as_classification(splits([1, missing, 0]))
     assert labels_of(data) == [1, -100, 0]
     assert data.labelled("train")["text"][:] == ["text 0", "text 2"]
+
+
+def test_rows_without_a_label_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "hf_distill"):
+        as_classification(splits([1, None, 0, None]))
+    assert caplog.messages == [
+        "2 of the 4 rows of train have no label, and are learnt from through the teacher alone.",
+        "2 of the 4 rows of validation have no label, and are left out.",
+    ]
 
 
 def test_an_empty_string_is_no_label() -> None:
@@ -249,6 +259,12 @@ def test_a_validation_split_with_other_columns() -> None:
 def test_a_missing_text() -> None:
     given = DatasetDict({"train": Dataset.from_dict({"text": ["a", None, "c"], "label": [0, 1, 1]})})
     with pytest.raises(ValueError, match=r"Row 1 of train \(.*\) has None in the text column 'text'"):
+        as_classification(given)
+
+
+def test_missing_texts_are_counted() -> None:
+    given = DatasetDict({"train": Dataset.from_dict({"text": ["a", None, "c", None, None], "label": [0, 1, 1, 0, 0]})})
+    with pytest.raises(ValueError, match="a string is needed, and so have 2 more rows"):
         as_classification(given)
 
 
