@@ -62,7 +62,9 @@ def facts_of(
     layers_were_taken = base in [teacher.name for teacher in teachers]
     is_image = getattr(trainer.model, "main_input_name", "") == "pixel_values"
     named_task = next((task for task in listed(tasks) if task in TASK_NAMES), None)
-    losses = [getattr(term, "loss", None) for term in trainer.distillation_objective.terms.values()]
+    terms = trainer.distillation_objective.terms.values()
+    losses = [loss for term in terms if isinstance(loss := getattr(term, "loss", None), nn.Module)]
+    methods = [*trainer.teachers.values(), *terms, *(part for loss in losses for part in loss.modules())]
     return CardFacts(
         model_name=model_name or Path(args.output_dir).resolve().name,
         task=named_task or ("image-classification" if is_image else "text-classification"),
@@ -84,7 +86,7 @@ def facts_of(
         architecture=config.model_type,
         onnx_file=onnx_file(args.output_dir),
         plots={name: says for name, says in PLOTS.items() if (Path(args.output_dir) / name).is_file()},
-        references=sources(part for loss in losses if isinstance(loss, nn.Module) for part in loss.modules()),
+        references=sources(methods),
     )
 
 

@@ -64,7 +64,7 @@ class CardFacts:
         training: The settings: learning rate, batch size, epochs, precision, seed and the like; those in a report
             come first.
         versions: The versions of the libraries.
-        references: The papers behind the losses, one line each; see :func:`sources`.
+        references: The papers behind losses, terms and teachers, one line each; see :func:`sources`.
         limits: What a user should know about this model beyond what every card says.
         brings_code: Whether the model's own code lies beside its weights, because transformers has no such model.
         architecture: The ``model_type`` of its config, such as ``bert``.
@@ -168,8 +168,8 @@ def with_onnx_route(card: str, file: str) -> str | None:
     return _with_section(card, r"^### Inference Endpoints$", lambda task: _onnx_route(file, task))
 
 
-def sources(losses: Iterable[object]) -> list[str]:
-    """The papers behind the losses, from the ``Source`` section of their docstrings; those without one are left out.
+def sources(methods: Iterable[object]) -> list[str]:
+    """The papers behind losses, terms and teachers, from the ``Source`` section of their docstrings, if they have one.
 
     Example:
         >>> class SoftTargets:
@@ -182,11 +182,11 @@ def sources(losses: Iterable[object]) -> list[str]:
         ['SoftTargets: Hinton, Vinyals, Dean 2015, [arXiv:1503.02531](https://arxiv.org/abs/1503.02531), section 2.']
     """
     found = {}
-    for loss in losses:
-        section = re.search(r"^Source:\n((?: +.*\n?)+)", inspect.getdoc(type(loss)) or "", re.MULTILINE)
+    for method in methods:
+        section = re.search(r"^Source:\n((?: +.*\n?)+)", inspect.getdoc(type(method)) or "", re.MULTILINE)
         if section:
             text = " ".join(section[1].replace("``", "`").split())
-            found[type(loss).__name__] = ARXIV.sub(r"[arXiv:\1](https://arxiv.org/abs/\1)", text)
+            found[type(method).__name__] = ARXIV.sub(r"[arXiv:\1](https://arxiv.org/abs/\1)", text)
     return [f"{name}: {text}" for name, text in found.items()]
 
 

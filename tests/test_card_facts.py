@@ -9,8 +9,10 @@ from hf_distill import (
     DistillationTrainer,
     DistillationTrainingArguments,
     EnsembleTeacher,
+    ExitTerm,
     LabelTerm,
     LogitTerm,
+    MovingAverageTeacher,
     Objective,
 )
 from hf_distill import card_facts as card_facts_module
@@ -49,6 +51,15 @@ def test_settings_and_objective_are_the_trainers(tmp_path: Path) -> None:
     ]
     assert facts.base_model is None
     assert facts.labels == []
+
+
+def test_terms_and_teachers_have_their_papers_too(tmp_path: Path) -> None:
+    objective = Objective(own=LogitTerm(SoftTargetLoss()), exits=ExitTerm("bert.encoder.layer.0"))
+    facts = facts_of(trainer(tmp_path, teacher=MovingAverageTeacher(), objective=objective))
+    found = {reference.partition(":")[0]: reference for reference in facts.references}
+    assert list(found) == ["MovingAverageTeacher", "ExitTerm", "SoftTargetLoss"]
+    assert "1703.01780" in found["MovingAverageTeacher"]
+    assert [teacher.name for teacher in facts.teachers] == ["the student's moving average, decay 0.999"]
 
 
 @pytest.mark.parametrize("column", ["labels", "label", "label_ids"])

@@ -115,7 +115,7 @@ def cache_teacher(
         if isinstance(given, str):
             raise ValueError(f"{name} must be a list, got {given!r}: {name}=[{given!r}].")
     if asked.follows_student:
-        raise TypeError(f"The {asked.name} changes with every step, so there is nothing to keep of it: ask it live.")
+        raise TypeError(f"{asked.name!r} changes with every step, so there is nothing to keep of it: ask it live.")
     if batch_size < 1:
         raise ValueError(f"batch_size must be >= 1, got {batch_size}.")
     if isinstance(dataset, DatasetDict):

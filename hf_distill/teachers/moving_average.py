@@ -10,8 +10,6 @@ from torch import nn
 
 from hf_distill.teachers.model import ModelTeacher
 
-NAME = "moving average of the student"
-
 
 class MovingAverageTeacher(ModelTeacher):
     r"""The exponential moving average of the student's weights, which it follows step by step (mean teacher).
@@ -60,7 +58,7 @@ class MovingAverageTeacher(ModelTeacher):
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"decay must be at least 0 and below 1, got {decay}.")
         self.decay = decay
-        self.name = NAME
+        self.name = self._title = f"the student's moving average, decay {decay}"
 
     def begin(self, student: Any) -> None:
         """Start from the student as it is.
@@ -77,7 +75,7 @@ class MovingAverageTeacher(ModelTeacher):
         for name in ("forward", "_original_forward"):  # what accelerate wraps around a model that trains in bf16
             vars(twin).pop(name, None)
         super().__init__(copy.deepcopy(twin))
-        self.name = NAME
+        self.name = self._title
 
     def follow(self, student: nn.Module, step: int) -> None:
         decay = min(self.decay, step / (step + 1))
