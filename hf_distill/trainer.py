@@ -132,6 +132,11 @@ class DistillationTrainer(AdaptingTrainer):
                 f"The student, a {type(self.model).__name__}, has no config to say which classes it knows. Make it a "
                 "PreTrainedModel, or give it one: model.config = PreTrainedConfig(num_labels=..., id2label=...)."
             )
+        if hasattr(self.model, "_orig_mod"):
+            raise ValueError(
+                "The student is compiled already, and would be saved under names from which no model can be loaded. "
+                "Pass the model itself; torch_compile=True compiles it for the training."
+            )
         if "labels" not in (self.args.label_names or ["labels"]):
             raise ValueError(
                 f"label_names={self.args.label_names}, but the loss looks for `labels`: rename the column, and leave "

@@ -261,6 +261,12 @@ def test_a_compiled_teacher_answers_as_it_did(tmp_path: Path) -> None:
     assert found[0] == pytest.approx(found[1])
 
 
+def test_a_compiled_student_is_refused_for_it_could_not_be_loaded_again(tmp_path: Path) -> None:
+    student = torch.compile(tiny.bert(), backend="eager")
+    with pytest.raises(ValueError, match=r"compiled already.*torch_compile=True"):
+        DistillationTrainer(student, tiny.arguments(tmp_path), train_dataset=tiny.dataset())
+
+
 def test_several_evaluation_sets_before_and_after_training(tmp_path: Path) -> None:
     sets = {
         "seen": tiny.dataset(seed=0),
