@@ -96,7 +96,7 @@ def with_unlabelled(data: TextData, name: str, examples: int | None = None) -> T
     Raises:
         KeyError: it has not the same text columns as ``data``, and not a single column of strings either.
     """
-    rows = load_splits(name)["train"]
+    rows = load_splits(name, "--unlabelled")["train"]
     columns = data.text_columns
     if not set(columns) <= set(rows.column_names):
         found = find_text_columns(rows, None, None)

@@ -25,7 +25,7 @@ SPLIT_WORDS = {
 }  # fmt: skip
 
 
-def load_splits(name: str) -> DatasetDict:
+def load_splits(name: str, flag: str = "--dataset") -> DatasetDict:
     """Load the splits ``train``, ``validation`` and ``test``, as far as there are any.
 
     Args:
@@ -33,6 +33,7 @@ def load_splits(name: str) -> DatasetDict:
             a folder with ``train``, ``validation`` (or ``dev``, ``valid``) and ``test`` as files or as folders of
             files; or one file. Files are Parquet, CSV, TSV, JSON or JSON lines. A name that exists on the disk is
             taken from there.
+        flag: What messages call it.
 
     Returns:
         The splits, with at least ``train``, none of them empty.
@@ -43,7 +44,7 @@ def load_splits(name: str) -> DatasetDict:
         ValueError: a file cannot be read, or a split is missing or empty.
     """
     path = Path(name).expanduser()
-    return in_order(name, _from_disk(path) if name.strip() and path.exists() else _from_hub(name))
+    return in_order(name, _from_disk(path) if name.strip() and path.exists() else _from_hub(name, flag))
 
 
 def in_order(name: str, splits: Mapping[str, Dataset]) -> DatasetDict:
@@ -143,8 +144,9 @@ def _read(files: list[Path], split: str) -> Dataset:
 # ---- From the Hub ----
 
 
-def _from_hub(name: str) -> dict[str, Dataset]:
-    cure = "--dataset PATH takes a local file or folder, and --preset quick needs no data set at all"
+def _from_hub(name: str, flag: str) -> dict[str, Dataset]:
+    instead = "--preset quick needs no data set at all" if flag == "--dataset" else "it may be left out"
+    cure = f"{flag} PATH takes a local file or folder, and {instead}"
     near = nearest_paths(Path(name).expanduser())
     if _can_only_be_a_path(name):
         raise FileNotFoundError(f"There is no file or folder {name}{near}. {cure}.")

@@ -308,6 +308,12 @@ def test_texts_that_are_evaluated_on_are_not_trained_on(tmp_path: Path) -> None:
         with_unlabelled(as_classification(splits([1, 0])), more(tmp_path, text=["text 0", "text 1"]))
 
 
+def test_unlabelled_texts_that_are_not_there(tmp_path: Path) -> None:
+    data = as_classification(splits([0, 1]))
+    with pytest.raises(FileNotFoundError, match=r"more\.csv\. --unlabelled PATH takes a local file .* left out"):
+        with_unlabelled(data, str(tmp_path / "more.csv"))
+
+
 def test_unlabelled_pairs_are_needed_for_pairs(tmp_path: Path) -> None:
     pairs = as_classification(splits([1, 0], text="premise", hypothesis=["x", "y"]))
     with pytest.raises(KeyError, match=r"text columns \['text'\], but \['premise', 'hypothesis'\] are needed"):
