@@ -9,6 +9,7 @@ from hf_distill.soundness import check_torchvision
 check_torchvision()
 
 from hf_distill.adapters import make_adapter
+from hf_distill.bottleneck_term import BottleneckTerm
 from hf_distill.cache import CachedTeacher, cache_teacher, with_soft_labels
 from hf_distill.contrastive_term import ContrastiveTerm
 from hf_distill.evaluation import compare
@@ -42,6 +43,7 @@ from hf_distill.views import ModelView, StepView
 
 __all__ = [
     "NO_LABEL",
+    "BottleneckTerm",
     "CachedTeacher",
     "ColumnTeacher",
     "ContrastiveTerm",

@@ -6,14 +6,19 @@ import difflib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+Transforms: TypeAlias = Mapping[str, Callable[[Tensor], Tensor]]
+
 
 @contextmanager
-def tapped(model: nn.Module, paths: Collection[str]) -> Iterator[dict[str, Tensor]]:
+def tapped(
+    model: nn.Module, paths: Collection[str], transforms: Transforms = MappingProxyType({})
+) -> Iterator[dict[str, Tensor]]:
     """Collect what some modules put out while the model runs once inside the block.
 
     The hooks are gone when the block ends, also after an error. A student's features carry its gradient; around a
@@ -22,13 +27,16 @@ def tapped(model: nn.Module, paths: Collection[str]) -> Iterator[dict[str, Tenso
     Args:
         model: Any module, also one wrapped for several processes or compiled.
         paths: Where the modules stand in it, as in ``model.named_modules()``: ``bert.encoder.layer.0``.
+        transforms: For some of these, a function of the output; the rest of the model goes on with what it returns,
+            while what is collected stays what the module put out.
 
     Yields:
         A dict that the forward pass fills: the output of each module under its path.
 
     Raises:
         KeyError: there is no such module; the message names the nearest.
-        ValueError: a module did not run exactly once, or puts out no tensor, or what it put out was changed afterwards.
+        ValueError: a module did not run exactly once, or puts out no tensor, or what it put out was changed afterwards,
+            or it should be transformed and is more than one tensor.
 
     Example:
         >>> import torch
@@ -41,8 +49,8 @@ def tapped(model: nn.Module, paths: Collection[str]) -> Iterator[dict[str, Tenso
     features: dict[str, Tensor] = {}
     versions: dict[str, int] = {}
 
-    def keep(path: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+    def keep(path: str) -> Callable[[nn.Module, Any, Any], Tensor | None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> Tensor | None:
             if path in features:
                 raise ValueError(
                     f"Module {path!r} runs more than once in a forward pass, so that it has no single output. Choose "
@@ -50,6 +58,14 @@ def tapped(model: nn.Module, paths: Collection[str]) -> Iterator[dict[str, Tenso
                 )
             features[path] = first_tensor(output, path)
             versions[path] = _version(features[path])
+            if path not in transforms:
+                return None
+            if not isinstance(output, Tensor):
+                raise ValueError(
+                    f"Module {path!r} puts out a {type(output).__name__}, of which only one tensor would be changed on "
+                    "its way through the student. Choose a module that puts out one tensor."
+                )
+            return transforms[path](output)
 
         return hook
 

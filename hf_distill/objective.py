@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +53,10 @@ class Term(ABC):
     def teacher_layers(self, name: str) -> set[str]:
         """Paths of the modules of the teacher called ``name`` whose output this term looks at."""
         return set()
+
+    def transforms(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
+        """What the student goes on with, in training, in place of the output of modules that this term looks at."""
+        return {}
 
     def temperature(self, progress: float) -> float | None:
         """What this term's loss softens with at this point of the training; ``None`` without one, or with several."""
@@ -169,7 +174,8 @@ class Objective:
         **terms: At least one :class:`Term`.
 
     Raises:
-        ValueError: there is no term, or a name would collide with another key of the logs.
+        ValueError: there is no term, or a name would collide with another key of the logs, or two terms would change
+            the output of one module.
         TypeError: one is no term, such as a loss by itself.
 
     Example:
@@ -203,6 +209,9 @@ class Objective:
             )
         if len({name.replace(".", "_") for name in terms}) < len(terms):  # see `trained`
             raise ValueError(f"Among {sorted(terms)} two differ by a dot alone: choose other term names.")
+        transformed = Counter(path for term in terms.values() for path in term.transforms())
+        if twice := sorted(path for path, count in transformed.items() if count > 1):
+            raise ValueError(f"Two terms change what {twice} put out: leave one of them out, or name another module.")
         self.terms = terms
 
     def __call__(self, step: StepView, features: bool = True) -> dict[str, Tensor]:
@@ -253,6 +262,11 @@ class Objective:
     def teacher_layers(self, name: str) -> set[str]:
         """Paths of the modules of the teacher called ``name`` whose output some term looks at."""
         return {path for term in self.terms.values() for path in term.teacher_layers(name)}
+
+    def transforms(self, progress: float) -> dict[str, Callable[[Tensor], Tensor]]:
+        """What the student goes on with in place of the output of some modules, at this point of the training."""
+        terms = [term for term in self.terms.values() if term.weight(progress) != 0.0]
+        return {path: transform for term in terms for path, transform in term.transforms().items()}
 
     def prepare(self, step: StepView) -> None:
         """Make what must be trained beside the student, from the shapes on some batch."""

@@ -227,7 +227,9 @@ class DistillationTrainer(AdaptingTrainer):
         self, model: nn.Module, inputs: Mapping[str, Any], wanted: Collection[str], features: bool
     ) -> tuple[StepView, Any]:
         teachers = {name: self.ask(name, inputs, features) for name in self.teachers if name in wanted}
-        with tapped(model, self.distillation_objective.student_layers() if features else ()) as seen:
+        objective, learning = self.distillation_objective, features and model.training
+        transforms = objective.transforms(self._progress()) if learning else {}
+        with tapped(model, objective.student_layers() if features else (), transforms) as seen:
             outputs = model(**self.inputs_of_student(inputs))
         student, labels, mask = ModelView(_logits(outputs), seen), inputs.get("labels"), inputs.get("attention_mask")
         view = StepView(

@@ -58,6 +58,23 @@ def test_nothing_is_left_on_the_model_even_after_an_error() -> None:
     assert hooks(model) == 0
 
 
+def test_the_rest_of_the_model_goes_on_with_a_transformed_output_and_the_output_itself_is_collected() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    given = torch.ones(1, 2)
+    with tapped(model, ["0"], {"0": lambda output: 2 * output + 1}) as features:
+        output = model(given)
+    assert torch.equal(features["0"], model[0](given))
+    assert torch.equal(output, model[2](torch.relu(2 * model[0](given) + 1)))
+    assert torch.equal(model(given), model[2](torch.relu(model[0](given))))
+
+
+def test_several_outputs_are_not_transformed() -> None:
+    model = tiny.bert()
+    message = r"'bert' puts out a BaseModelOutput.*Choose a module that puts out one tensor"
+    with pytest.raises(ValueError, match=message), tapped(model, ["bert"], {"bert": torch.relu}):
+        model(**INPUTS)
+
+
 class Wrapper(nn.Module):
     """What DistributedDataParallel looks like from outside."""
 
