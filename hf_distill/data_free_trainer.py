@@ -222,12 +222,13 @@ class DataFreeTrainer(DistillationTrainer):
 
     # ---- To look at ----
 
-    def generated_grid(self, count: int = 64, columns: int = 8) -> Image.Image:
+    def generated_grid(self, count: int = 64, columns: int = 8, scale: int = 4) -> Image.Image:
         """Some images that the generator makes now, as one picture.
 
         Args:
             count: How many.
             columns: How many side by side.
+            scale: So many pixels high and wide each of theirs becomes.
         """
         rows = self.train_dataset.__getitems__(range(count))
         latents = torch.stack([row[LATENTS] for row in rows]).to(self.args.device)
@@ -238,7 +239,7 @@ class DataFreeTrainer(DistillationTrainer):
             images = images * by_channel(known.std, images) + by_channel(known.mean, images)
         else:
             images = (images - images.min()) / (images.max() - images.min())
-        return picture_grid(images, columns)
+        return picture_grid(images, columns, scale)
 
 
 def latent_size_of(generator: nn.Module) -> int:

@@ -18,6 +18,7 @@ class ImageGenerator(nn.Module):
         size: Height and width of an image, divisible by 4.
         latent_size: How many numbers an image is made of.
         width: Channels of the last hidden map; the maps before it have twice as many.
+        grey: Whether all channels of an image are the same, as of a grey picture that a model reads as a coloured one.
 
     Shape:
         - input: ``(B, latent_size)``.
@@ -36,7 +37,9 @@ class ImageGenerator(nn.Module):
         torch.Size([2, 1, 28, 28])
     """
 
-    def __init__(self, channels: int = 3, size: int = 32, latent_size: int = 100, width: int = 64) -> None:
+    def __init__(
+        self, channels: int = 3, size: int = 32, latent_size: int = 100, width: int = 64, grey: bool = False
+    ) -> None:
         super().__init__()
         if min(channels, size, latent_size, width) < 1:
             raise ValueError(
@@ -48,15 +51,16 @@ class ImageGenerator(nn.Module):
                 f"A generator doubles a map twice, so size must be divisible by 4, got {size}: resize the images to "
                 f"{size // 4 * 4 + 4} pixels, for teacher, student and evaluation alike."
             )
-        self.channels, self.size, self.latent_size, self.width = channels, size, latent_size, width
+        self.channels, self.size, self.latent_size, self.width, self.grey = channels, size, latent_size, width, grey
+        made = 1 if grey else channels
         self.begin = nn.Linear(latent_size, 2 * width * (size // 4) ** 2)
         self.normalization = _normalization(2 * width)
         self.middle = nn.Sequential(*_layer(2 * width, 2 * width))
         self.end = nn.Sequential(
             *_layer(2 * width, width),
-            nn.Conv2d(width, channels, kernel_size=3, padding=1),
+            nn.Conv2d(width, made, kernel_size=3, padding=1),
             nn.Tanh(),
-            _normalization(channels, affine=False),
+            _normalization(made, affine=False),
         )
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -64,12 +68,12 @@ class ImageGenerator(nn.Module):
         maps = self.normalization(self.begin(latents).reshape(len(latents), -1, side, side))
         maps = self.middle(F.interpolate(maps, scale_factor=2.0))
         images: Tensor = self.end(F.interpolate(maps, scale_factor=2.0))
-        return images
+        return images.expand(-1, self.channels, -1, -1)
 
     def __repr__(self) -> str:
         return (
             f"ImageGenerator(channels={self.channels}, size={self.size}, latent_size={self.latent_size}, "
-            f"width={self.width})"
+            f"width={self.width}{', grey=True' if self.grey else ''})"
         )
 
 

@@ -23,19 +23,21 @@ def upright(picture: Image.Image) -> Image.Image:
     return turned
 
 
-def picture_grid(images: Tensor, columns: int = 8) -> Image.Image:
+def picture_grid(images: Tensor, columns: int = 8, scale: int = 1) -> Image.Image:
     """Images side by side and below each other, a white line between them.
 
     Args:
         images: ``(B, C, H, W)`` with 1 channel or 3; from 0 to 1, what goes beyond is cut off.
         columns: How many stand side by side.
+        scale: So many pixels high and wide each of theirs becomes.
 
     Example:
         >>> picture_grid(torch.zeros(6, 1, 8, 8), columns=3).size
         (28, 19)
     """
     rows = -(-len(images) // columns)
-    framed = F.pad(images.clamp(0, 1), (0, 1, 0, 1), value=1.0)
+    enlarged = images.clamp(0, 1).repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
+    framed = F.pad(enlarged, (0, 1, 0, 1), value=1.0)
     _, channels, height, width = framed.shape
     white = framed.new_ones(rows * columns - len(images), channels, height, width)
     cells = torch.cat([framed, white]).reshape(rows, columns, channels, height, width)

@@ -253,7 +253,7 @@ def test_generated_images_can_be_looked_at(tmp_path: Path) -> None:
     processor = image_models.processor("vit", 8)
     given = Linear()
     made = trainer(tmp_path, generator=given, processing_class=processor)
-    picture = made.generated_grid(count=5, columns=3)
+    picture = made.generated_grid(count=5, columns=3, scale=1)
     assert (picture.size, picture.mode) == ((28, 19), "RGB")
     latents = made.train_dataset[4]["latents"][None]
     mean, std = torch.tensor(processor.image_mean), torch.tensor(processor.image_std)
@@ -262,7 +262,9 @@ def test_generated_images_can_be_looked_at(tmp_path: Path) -> None:
     found = np.asarray(picture)[10:18, 10:18]
     assert np.array_equal(found, expected), "the fifth of five, below the second"
     assert (np.asarray(picture)[9] == 255).all()
-    unknown = np.asarray(trainer(tmp_path, generator=given).generated_grid(1, 1))[1:-1, 1:-1]
+    enlarged = np.asarray(made.generated_grid(count=5, columns=3, scale=2))[18:34:2, 18:34:2]
+    assert np.array_equal(enlarged, found)
+    unknown = np.asarray(trainer(tmp_path, generator=given).generated_grid(1, 1, scale=1))[1:-1, 1:-1]
     assert (unknown.min(), unknown.max()) == (0, 255), "from the darkest to the lightest"
 
 

@@ -41,7 +41,17 @@ def test_the_layers_are_those_of_dafl() -> None:
     torch.testing.assert_close(generator(latents), expected)
 
 
+def test_channels_of_a_grey_image_are_the_same() -> None:
+    torch.manual_seed(0)
+    images = ImageGenerator(size=8, latent_size=5, width=2, grey=True)(torch.randn(4, 5))
+    assert images.shape == (4, 3, 8, 8)
+    assert torch.equal(images[:, 0], images[:, 1])
+    assert torch.equal(images[:, 0], images[:, 2])
+    assert images.std() > 0.9
+
+
 def test_it_says_what_it_is() -> None:
+    assert repr(ImageGenerator(grey=True)).endswith("size=32, latent_size=100, width=64, grey=True)")
     assert repr(ImageGenerator(1, 8)) == "ImageGenerator(channels=1, size=8, latent_size=100, width=64)"
 
 
