@@ -137,9 +137,14 @@ class DataFreeTrainer(DistillationTrainer):
         super().prepare_teachers()
 
     def image_shape(self) -> tuple[int, ...]:
-        rows = self.train_dataset.__getitems__(range(2))
+        return tuple(self._first_images(2).shape[1:])
+
+    def _first_images(self, count: int) -> Tensor:
+        rows = self.train_dataset.__getitems__(range(min(count, len(self.train_dataset))))
+        place = next(self.generator.parameters()).device
         with torch.no_grad(), isolated_randomness():
-            return tuple(self.generator(torch.stack([row[LATENTS] for row in rows])).shape[1:])
+            images: Tensor = self.generator(torch.stack([row[LATENTS] for row in rows]).to(place))
+        return images
 
     def _check_images(self) -> None:
         try:
@@ -230,10 +235,7 @@ class DataFreeTrainer(DistillationTrainer):
             columns: How many side by side.
             scale: So many pixels high and wide each of theirs becomes.
         """
-        rows = self.train_dataset.__getitems__(range(count))
-        latents = torch.stack([row[LATENTS] for row in rows]).to(self.args.device)
-        with torch.no_grad():
-            images = self.generator(latents).float().cpu()
+        images = self._first_images(count).float().cpu()
         if isinstance(self.processing_class, BaseImageProcessor):
             known = read_processor(self.processing_class)
             images = images * by_channel(known.std, images) + by_channel(known.mean, images)
