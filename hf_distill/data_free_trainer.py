@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from PIL import Image
@@ -17,15 +17,13 @@ from hf_distill.generator_loss import GeneratorLoss, batch_norms, last_linear
 from hf_distill.image_input import by_channel
 from hf_distill.image_processors import read_processor
 from hf_distill.labels import SINGLE_LABEL
-from hf_distill.noise import LATENTS, Noise
+from hf_distill.noise import LATENTS, Collator, LatentCollator, Noise
 from hf_distill.pictures import picture_grid
 from hf_distill.randomness import isolated_randomness
 from hf_distill.teachers.model import ModelTeacher
 from hf_distill.trainer import DistillationTrainer, logits_of
 from hf_distill.training_args import DistillationTrainingArguments
 from hf_distill.views import ModelView, StepView
-
-Collator: TypeAlias = Callable[[list[Any]], dict[str, Any]]
 
 IMAGES_AN_EPOCH = 10_000
 """Where no training set says otherwise."""
@@ -257,19 +255,3 @@ def latent_size_of(generator: nn.Module) -> int:
             "an attribute latent_size, or take an ImageGenerator."
         )
     return size
-
-
-class LatentCollator:
-    """Stacks latent vectors; all other rows go to the collator that was given.
-
-    Args:
-        collator: For images.
-    """
-
-    def __init__(self, collator: Collator) -> None:
-        self.collator = collator
-
-    def __call__(self, rows: list[Any]) -> dict[str, Any]:
-        if LATENTS in rows[0]:
-            return {LATENTS: torch.stack([row[LATENTS] for row in rows])}
-        return self.collator(rows)

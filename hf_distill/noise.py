@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from hf_distill.draws import uniform_draws
 from hf_distill.epochs import EpochDataset
+
+Collator: TypeAlias = Callable[[list[Any]], dict[str, Any]]
 
 LATENTS = "latents"
 """The column, and the key of a batch, under which latent vectors stand."""
@@ -63,3 +65,19 @@ class Noise(EpochDataset):
 
     def __repr__(self) -> str:
         return f"Noise(shape={self.shape}, count={self.count}, column={self.column!r}, seed={self.seed})"
+
+
+class LatentCollator:
+    """Stacks latent vectors; all other rows go to the collator that was given.
+
+    Args:
+        collator: For images.
+    """
+
+    def __init__(self, collator: Collator) -> None:
+        self.collator = collator
+
+    def __call__(self, rows: list[Any]) -> dict[str, Any]:
+        if LATENTS in rows[0]:
+            return {LATENTS: torch.stack([row[LATENTS] for row in rows])}
+        return self.collator(rows)

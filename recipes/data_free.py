@@ -79,7 +79,9 @@ class RecipeArguments:
     teacher_epochs: float = field(default=2.0, metadata={"help": "Epochs of that training."})
     teacher_learning_rate: float = field(default=3e-3, metadata={"help": "Highest learning rate of that training."})
     student: str = field(default="vgg8-eighth", metadata={"help": "The same names, or name or path of a checkpoint."})
-    real: bool = field(default=True, metadata={"help": "Train the same student on the real images too, to compare."})
+    controls: bool = field(
+        default=True, metadata={"help": "Train the same student on pure noise and on the real images too, to compare."}
+    )
     seeds: str = field(default="0", metadata={"help": "Seeds with commas between them."})
     latent_size: int = field(default=100, metadata={"help": "Of how many numbers an image is made."})
     generator_width: int = field(default=16, metadata={"help": "Channels of the generator's last hidden map."})
@@ -102,6 +104,7 @@ ADAMW = {
     "weight_decay": 0.0,
     "max_grad_norm": 0.0,
     "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.1,
     "learning_rate": 5e-3,
     "distillation_weight": 1.0,
     "log_level": "warning",
@@ -113,7 +116,7 @@ PRESETS = {
             **hardware_defaults(),
             **ADAMW,
             "output_dir": "out/data-free",
-            "max_steps": 3000,
+            "max_steps": 1500,
             "per_device_train_batch_size": 128,
             "per_device_eval_batch_size": 500,
             "save_strategy": "steps",
@@ -130,10 +133,11 @@ PRESETS = {
             "dataset": "",
             "image_size": 16,
             "teacher": "vgg8-quarter",
-            "teacher_epochs": 15.0,
+            "teacher_epochs": 30.0,
             "generator_width": 8,
             "seeds": "0,1,2",
-            "max_steps": 300,
+            "max_steps": 400,
+            "learning_rate": 1e-2,
             "per_device_train_batch_size": 64,
             "per_device_eval_batch_size": 256,
             "use_cpu": True,
@@ -215,9 +219,9 @@ def main() -> None:
         if student.optimizer is not None and student.is_world_process_zero():  # else it was finished before
             student.generated_grid().save(folder / "generated.png")
         students.append(student)
-        noise = Noise(noise_shape, 10_000, "pixel_values")
-        controls.append(trained("control", seed, noise, output / f"_control-seed{seed}", by_teacher, **taught))
-        if recipe.real:
+        if recipe.controls:
+            noise = Noise(noise_shape, 10_000, "pixel_values")
+            controls.append(trained("control", seed, noise, output / f"_control-seed{seed}", by_teacher, **taught))
             real.append(trained("real images", seed, images.labelled, output / f"_real-seed{seed}", {}))
     if real:
         split = "test" if "test" in images.evaluation else "validation"
@@ -233,13 +237,20 @@ def main() -> None:
         dataset=recipe.dataset or "handwritten digits of scikit-learn",
         origin=origin_of_student(f"config:{recipe.student}" if recipe.student in NEW_MODELS else recipe.student),
         card=about_card.for_card(),
-        settings={"images in training": "generated", "height and width": recipe.image_size, **said},
+        settings={
+            "images in training": "none of the data, a generator made them",
+            "height and width": recipe.image_size,
+            **said,
+        },
         push=args.push_to_hub,
     )
     if report is not None:
-        print(f"\n{report.to_table()}\n\nThe control was taught on pure noise.")
+        print(f"\n{report.to_table()}")
         if real:
-            print(f"The same student on the real images, without a teacher: {said['the same student on real images']}")
+            print(
+                "\nThe control was taught on pure noise. The same student on the real images, without a teacher: "
+                f"{said['the same student on real images']}"
+            )
 
 
 if __name__ == "__main__":
