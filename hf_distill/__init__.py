@@ -12,14 +12,18 @@ from hf_distill.adapters import make_adapter
 from hf_distill.bottleneck_term import BottleneckTerm
 from hf_distill.cache import CachedTeacher, cache_teacher, with_soft_labels
 from hf_distill.contrastive_term import ContrastiveTerm
+from hf_distill.data_free_trainer import DataFreeTrainer
 from hf_distill.evaluation import compare
 from hf_distill.example_ids import with_example_ids
 from hf_distill.exit_term import ExitTerm
 from hf_distill.export import OnnxExport, export_onnx
 from hf_distill.feature_term import FeatureTerm
+from hf_distill.generator import ImageGenerator
+from hf_distill.generator_loss import GeneratorLoss
 from hf_distill.layers import Pair, uniform_pairs
 from hf_distill.losses import NO_LABEL
 from hf_distill.models import VGGConfig, VGGForImageClassification
+from hf_distill.noise import Noise
 from hf_distill.objective import LabelTerm, LogitTerm, Objective, Term
 from hf_distill.onnx_classifier import OnnxClassifier
 from hf_distill.predictor import Predictor
@@ -47,18 +51,22 @@ __all__ = [
     "CachedTeacher",
     "ColumnTeacher",
     "ContrastiveTerm",
+    "DataFreeTrainer",
     "DistillationReport",
     "DistillationTrainer",
     "DistillationTrainingArguments",
     "EnsembleTeacher",
     "ExitTerm",
     "FeatureTerm",
+    "GeneratorLoss",
+    "ImageGenerator",
     "ImageTeacher",
     "LabelTerm",
     "LogitTerm",
     "ModelTeacher",
     "ModelView",
     "MovingAverageTeacher",
+    "Noise",
     "Objective",
     "OnnxClassifier",
     "OnnxExport",

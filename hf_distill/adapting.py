@@ -74,6 +74,11 @@ class AdaptingTrainer(AskingTrainer):
     def new_objective(self) -> Objective:
         """The objective as it was given, with nothing learned yet, to be used from now on."""
 
+    @property
+    def trains_beside(self) -> bool:
+        """Whether anything may have to learn beside the student."""
+        return self.distillation_objective.may_train
+
     def check_layers(self) -> None:
         """Refuse an objective that looks inside the models where that cannot work.
 
@@ -105,10 +110,11 @@ class AdaptingTrainer(AskingTrainer):
                 "A teacher that follows the student needs its whole weights, of which FSDP and DeepSpeed leave a part "
                 "in each process. Use plain data parallelism with torchrun."
             )
-        if objective.may_train and spread:
+        if self.trains_beside and spread:
             raise ValueError(
-                "Adapters and losses with weights cannot be trained under FSDP or DeepSpeed yet. Use plain data "
-                "parallelism with torchrun; or FeatureTerm(..., adapt=False) where student and teacher agree in shape."
+                "Adapters, losses with weights and generators cannot be trained under FSDP or DeepSpeed yet. Use plain "
+                "data parallelism with torchrun; or FeatureTerm(..., adapt=False) where student and teacher agree in "
+                "shape."
             )
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Optimizer:
@@ -127,13 +133,17 @@ class AdaptingTrainer(AskingTrainer):
                 "The scheduler in optimizers=(optimizer, scheduler) was made before the adapters, and does not know "
                 "them. Pass optimizers=(optimizer, None) and let lr_scheduler_type make it, or leave adapters out."
             )
-        for decay, chosen in (
-            (self.args.weight_decay, [parameter for parameter in new if parameter.dim() > 1]),
-            (0.0, [parameter for parameter in new if parameter.dim() <= 1]),
-        ):
-            if chosen:
-                optimizer.add_param_group({"params": chosen, "weight_decay": decay})
+        for group in self.groups_beside(new):
+            if group["params"]:
+                optimizer.add_param_group(group)
         return optimizer
+
+    def groups_beside(self, parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
+        """Groups of the optimizer for what learns beside the student; matrices decay as the student's do."""
+        return [
+            {"params": [one for one in parameters if one.dim() > 1], "weight_decay": self.args.weight_decay},
+            {"params": [one for one in parameters if one.dim() <= 1], "weight_decay": 0.0},
+        ]
 
     def _made(self) -> nn.ModuleDict:
         objective = self.new_objective()
@@ -175,9 +185,9 @@ class AdaptingTrainer(AskingTrainer):
 
     def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         """As in ``Trainer``, with gradients beside the student cleared before a step and averaged at its end."""
-        if self._beside is None and self.distillation_objective.may_train:
+        if self._beside is None and self.trains_beside:
             raise ValueError(
-                f"The adapters of this objective are in no optimizer, as {type(self).__name__} has a create_optimizer "
+                f"What learns beside the student is in no optimizer, as {type(self).__name__} has a create_optimizer "
                 "of its own. Let it set self.optimizer, and return super().create_optimizer(), which adds them."
             )
         learning = self._learning()

@@ -87,16 +87,22 @@ class AskingTrainer(PublishingTrainer):
 
     def _check_images(self) -> None:
         """See that student and teachers can read the images as the collator gives them, which may resize."""
-        if not holds_images(self.train_dataset):
+        shape = self.image_shape()
+        if shape is None:
             return
-        with isolated_randomness():
-            batch = next(self.collated(range(2)))  # two, for those who mix images
-        shape = tuple(batch["pixel_values"].shape[1:])
         if getattr(self.model, "main_input_name", None) == "pixel_values":
             check_student_reads(self.model, shape)
         for teacher in self.teachers.values():
             if "pixel_values" in teacher.shared_columns:
                 teacher.check_images(shape)
+
+    def image_shape(self) -> tuple[int, ...] | None:
+        """Channels, height and width of the images of the training; ``None`` where there are none."""
+        if not holds_images(self.train_dataset):
+            return None
+        with isolated_randomness():
+            batch = next(self.collated(range(2)))  # two, for those who mix images
+        return tuple(batch["pixel_values"].shape[1:])
 
     # ---- What is read ----
 
@@ -137,8 +143,14 @@ class AskingTrainer(PublishingTrainer):
 
     # ---- What is answered ----
 
-    def ask(self, name: str, inputs: Mapping[str, Any], features: bool = False) -> ModelView:
+    def ask(self, name: str, inputs: Mapping[str, Any], features: bool = False, gradient: bool = False) -> ModelView:
         """A teacher's answer to a batch, in the student's class order, with the features of its layers if wanted.
+
+        Args:
+            name: The teacher's.
+            inputs: The batch.
+            features: Whether the features are wanted.
+            gradient: Whether answer and features shall carry the gradient to images that have one.
 
         Raises:
             ValueError: the order differs and a feature lies in it, so that it would have to be reordered too.
@@ -147,7 +159,8 @@ class AskingTrainer(PublishingTrainer):
         layers = self.distillation_objective.teacher_layers(name) if features else ()
         model = nn.Identity() if teacher.live_model is None else teacher.live_model
         alive = layers if teacher.live_model is not None else ()
-        with torch.no_grad(), self.accelerator.autocast(), tapped(model, alive) as seen:
+        wanted = gradient and torch.is_grad_enabled()
+        with torch.set_grad_enabled(wanted), self.accelerator.autocast(), tapped(model, alive) as seen:
             view = teacher({**inputs, **own})
         shown = seen or {path: view.features[path] for path in layers}
         order = self._class_orders.get(name)

@@ -2,9 +2,50 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
+import torch
+from torch.utils.data import Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+class EpochDataset(Dataset[dict[str, Any]], ABC):
+    """A training set with other rows in each epoch, which ``set_epoch`` says."""
+
+    def __init__(self) -> None:
+        self._epoch = torch.zeros((), dtype=torch.int64)
+
+    @property
+    def epoch(self) -> int:
+        """Which one it is, from 0."""
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Show the rows of this epoch from now on, also in data workers that are at work already."""
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+        self._epoch.fill_(epoch)
+
+    @abstractmethod
+    def for_training(self, seed: int) -> EpochDataset:
+        """What a training with this seed sees."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What the rows depend on, as plain data, beside those that are stored."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many rows an epoch has."""
+
+    @abstractmethod
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Several rows at once, as a data loader asks for them."""
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        [row] = self.__getitems__([index])
+        return row
 
 
 class EpochCallback(TrainerCallback):

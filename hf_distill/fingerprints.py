@@ -14,7 +14,9 @@ from datasets import Dataset
 from torch import nn
 from transformers import AddedToken, PreTrainedConfig, PreTrainedTokenizerBase
 
-from hf_distill.image_views import Views, stored_rows
+from hf_distill.epochs import EpochDataset
+from hf_distill.image_views import stored_rows
+from hf_distill.noise import Noise
 
 NOT_ABOUT_THE_ANSWERS = {
     *("architectures", "dtype", "torch_dtype", "transformers_version", "problem_type", "id2label", "label2id"),
@@ -24,15 +26,17 @@ NOT_ABOUT_THE_ANSWERS = {
 """Entries of a config that saving and loading may change, or that have no part in the logits."""
 
 
-def rows_fingerprint(rows: Dataset | Views) -> str:
+def rows_fingerprint(rows: Dataset | EpochDataset) -> str:
     """A hash of the content of a data set; equal for equal rows in equal order, wherever they came from.
 
-    That of random views is also about their seed, their number and what is done with the images.
+    That of random views is also about their seed, their number and what is done with the images; that of noise about
+    what it depends on.
     """
     digest = hashlib.sha256()
-    if isinstance(rows, Views):
+    if isinstance(rows, EpochDataset):
         digest.update(json.dumps(rows.describe(), sort_keys=True).encode())
-    for table in stored_rows(rows).with_format("arrow").iter(batch_size=10_000):
+    stored = [] if isinstance(rows, Noise) else stored_rows(rows).with_format("arrow").iter(batch_size=10_000)
+    for table in stored:
         # Taking every row copies a slice into buffers of its own, whose bytes depend on the values alone.
         plain = table.replace_schema_metadata(None).take(pyarrow.array(range(len(table))))
         sink = pyarrow.BufferOutputStream()

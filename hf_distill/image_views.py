@@ -7,16 +7,15 @@ from typing import Any
 
 import datasets
 import numpy as np
-import torch
 import xxhash
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
 from hf_distill.augmentation import DRAWS, ImageTransform
 from hf_distill.draws import uniform_draws
+from hf_distill.epochs import EpochDataset
 
 
-class Views(Dataset[dict[str, Any]]):
+class Views(EpochDataset):
     """Images, each in a random view that depends on the seed, the image and the number of the view alone.
 
     Not on the batch that it is in, the order, the process or the number of data workers: a training that is resumed
@@ -54,6 +53,7 @@ class Views(Dataset[dict[str, Any]]):
     """
 
     def __init__(self, rows: datasets.Dataset, transform: ImageTransform, seed: int, count: int | None = None) -> None:
+        super().__init__()
         if "pixel_values" not in rows.column_names:
             raise KeyError(f"Views need images as bytes in a column 'pixel_values'; there are {rows.column_names}.")
         if rows.format["type"] == "custom":
@@ -70,18 +70,11 @@ class Views(Dataset[dict[str, Any]]):
             )
         self.rows = rows.with_format(None)
         self.transform, self.seed, self.count = transform, seed, count
-        self._epoch = torch.zeros((), dtype=torch.int64)
 
     @property
     def view(self) -> int:
         """The number of the view that is shown, from 0."""
-        epoch = int(self._epoch)
-        return epoch if self.count is None else epoch % self.count
-
-    def set_epoch(self, epoch: int) -> None:
-        """Show the view of this epoch from now on, also in data workers that are at work already."""
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
-        self._epoch.fill_(epoch)
+        return self.epoch if self.count is None else self.epoch % self.count
 
     def for_training(self, seed: int) -> Views:
         """The views that a training with this seed sees: its own where there is no end of them, else these."""
@@ -94,12 +87,7 @@ class Views(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        [row] = self.__getitems__([index])
-        return row
-
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """Several rows at once, as a data loader asks for them."""
         stored = self.rows[list(indices)]
         draws = uniform_draws(self.seed, example_hashes(stored["pixel_values"]), self.view, DRAWS)
         columns = self.transform(stored, draws)

@@ -34,6 +34,7 @@ from hf_distill.labels import (
     problem_type,
 )
 from hf_distill.losses import NO_LABEL, LabelLoss
+from hf_distill.noise import Noise
 from hf_distill.objective import Objective
 from hf_distill.onnx_classifier import remove_exports
 from hf_distill.processes import share_buffers
@@ -113,12 +114,22 @@ class DistillationTrainer(AdaptingTrainer):
         if self._working_objective is not None:
             check_settings_agree(self.args, self._working_objective)  # a search may have changed them
             return self._working_objective
-        settings = (self.args.temperature, self.args.distillation_weight)
+        settings = (self.args.temperature, self.teacher_share)
         if self._default is None or self._default[0] != settings:
             check_settings(*settings)
             temperature, weight = settings
             self._default = settings, default_objective(self.problem_type, list(self.teachers), temperature, weight)
         return self._default[1]
+
+    @property
+    def teacher_share(self) -> float:
+        """Share of the loss that comes from the teacher where there is no explicit objective."""
+        share: float = self.args.distillation_weight
+        return share
+
+    def parts(self, step: StepView) -> dict[str, Tensor]:
+        """The summands of the loss of a training step, as :class:`~hf_distill.Objective` has them."""
+        return self.distillation_objective(step)
 
     def new_objective(self) -> Objective:
         self._working_objective = copy.deepcopy(self._given_objective)
@@ -151,7 +162,7 @@ class DistillationTrainer(AdaptingTrainer):
             example = next((example for example in examples if example is not None), None)
         self.problem_type = problem_type(self.model.config, example)
         self._task_was_seen = example is not None
-        if example is not None and not any(name in example for name in LABEL_COLUMNS):
+        if example is not None and not isinstance(rows, Noise) and not any(name in example for name in LABEL_COLUMNS):
             logger.warning(
                 "No column %s, only %s: unless the collator makes labels, the student learns from the teacher alone.",
                 " or ".join(LABEL_COLUMNS), ", ".join(example),
@@ -231,7 +242,7 @@ class DistillationTrainer(AdaptingTrainer):
         transforms = objective.transforms(self._progress()) if learning else {}
         with tapped(model, objective.student_layers() if features else (), transforms) as seen:
             outputs = model(**self.inputs_of_student(inputs))
-        student, labels, mask = ModelView(_logits(outputs), seen), inputs.get("labels"), inputs.get("attention_mask")
+        student, labels, mask = ModelView(logits_of(outputs), seen), inputs.get("labels"), inputs.get("attention_mask")
         view = StepView(
             student, teachers, labels, self._progress(), self._label_loss, mask,
             inputs.get(EXAMPLE_ID), self.examples, self.accelerator.autocast,
@@ -242,7 +253,7 @@ class DistillationTrainer(AdaptingTrainer):
         return self.state.global_step / self.state.max_steps if self.state.max_steps > 0 else 0.0
 
     def _training_loss(self, step: StepView, counts: Tensor | None, examples: int | Tensor | None) -> Tensor:
-        parts = self.distillation_objective(step)
+        parts = self.parts(step)
         size = len(step.student.logits)
         # A scalar part is a mean over the batch; every other part has one value an example.
         rows = {name: one_per_example(name, part, size) for name, part in parts.items()}
@@ -290,7 +301,7 @@ class DistillationTrainer(AdaptingTrainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
         loss = loss.detach()
-        return (loss, None, None) if prediction_loss_only else (loss, _logits(outputs).detach(), labels)
+        return (loss, None, None) if prediction_loss_only else (loss, logits_of(outputs).detach(), labels)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log as ``Trainer`` does; beside ``loss`` stand its components, which add up to it, and their settings."""
@@ -320,7 +331,8 @@ class DistillationTrainer(AdaptingTrainer):
         return output
 
 
-def _logits(outputs: Any) -> Tensor:
+def logits_of(outputs: Any) -> Tensor:
+    """The logits among what a model puts out."""
     logits: Tensor = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
     return logits
 

@@ -21,7 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from hf_distill import ModelTeacher, fingerprints
+from hf_distill import ModelTeacher, Noise, fingerprints
 from hf_distill.fingerprints import (
     code_fingerprint,
     config_fingerprint,
@@ -38,6 +38,13 @@ def test_rows_are_about_content() -> None:
     assert rows_fingerprint(rows.select(range(35))) == rows_fingerprint(tiny.dataset(rows=35))
     others = [rows.select(range(35)), rows.shuffle(seed=1), tiny.dataset(seed=5), rows.remove_columns("labels")]
     assert len({rows_fingerprint(other) for other in [rows, *others]}) == 5
+
+
+def test_noise_is_about_what_it_depends_on() -> None:
+    noise = Noise((3,), count=5)
+    assert rows_fingerprint(noise) == rows_fingerprint(Noise((3,), count=5))
+    others = [noise.for_training(1), Noise((4,), 5), Noise((3,), 6), Noise((3,), 5, "pixel_values")]
+    assert len({rows_fingerprint(other) for other in [noise, *others]}) == 5
 
 
 def test_a_model_is_itself_after_saving_and_training_in_bf16_changes_its_weights(tmp_path: Path) -> None:

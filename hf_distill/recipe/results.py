@@ -19,6 +19,7 @@ from hf_distill.card_facts import settings_of
 from hf_distill.deployment import deployment, joined
 from hf_distill.evaluation import compare
 from hf_distill.evaluation.prediction import Collator
+from hf_distill.noise import Noise
 from hf_distill.onnx_classifier import ONNX_FILES
 from hf_distill.plots import save_plots
 from hf_distill.processes import leave_together
@@ -137,6 +138,11 @@ def _control(
 
     if not alike(lambda trainer: (trainer.args.seed, trainer.state.max_steps)):
         return None
+    if controls and all(isinstance(trainer.train_dataset, Noise) for trainer in controls):
+        return (
+            "the same student, taught by the same teacher for the same number of steps with the same seeds, but on "
+            "images of pure noise"
+        )
     if alike(lambda trainer: len(trainer.train_dataset)):
         return (
             "the same student, trained on the same data for the same number of steps with the same seeds, but without "

@@ -17,6 +17,7 @@ from datasets import Dataset
 from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase, TrainerState, set_seed
 from transformers.integrations import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
+from hf_distill.epochs import EpochDataset
 from hf_distill.fingerprints import rows_fingerprint
 from hf_distill.image_views import Views
 from hf_distill.metrics import classification_metrics
@@ -164,7 +165,7 @@ def train_run(
     title: str,
     build: Callable[[], PreTrainedModel],
     args: DistillationTrainingArguments,
-    rows: Dataset | Views,
+    rows: Dataset | EpochDataset,
     evaluation: Dataset | None,
     *,
     processing_class: PreTrainedTokenizerBase | BaseImageProcessor,
@@ -172,6 +173,7 @@ def train_run(
     teacher: Teacher | None = None,
     objective: Objective | None = None,
     about: Mapping[str, Any],
+    trainer_class: Callable[..., DistillationTrainer] = DistillationTrainer,
 ) -> DistillationTrainer:
     """Train a model in ``args.output_dir``, or take up the one that was trained there with the same settings.
 
@@ -181,19 +183,20 @@ def train_run(
         title: What the log and the trackers call it.
         build: Makes the model; called after the seed is set.
         args: The settings; nothing is pushed.
-        rows: The training set; random views without a fixed number get their seed from ``args``.
+        rows: The training set; noise, and random views without a fixed number, get their seed from ``args``.
         evaluation: Evaluated as ``args`` say.
         processing_class: The tokenizer or image processor, saved with the model.
         collator: Makes batches.
         teacher: ``None`` for a training without one.
         objective: As in the trainer.
         about: What else the result depends on, such as the names of models and data.
+        trainer_class: Makes the trainer, where it is another one; what it is given besides belongs into ``about``.
 
     Returns:
         The trainer, with the trained model in it.
     """
     args = changed(args, push_to_hub=False)
-    rows = rows.for_training(args.seed) if isinstance(rows, Views) else rows
+    rows = rows.for_training(args.seed) if isinstance(rows, EpochDataset) else rows
     settings = {
         **about,
         "arguments": about_result(args),
@@ -209,7 +212,7 @@ def train_run(
         if finished:
             origin, model = model.config._name_or_path, type(model).from_pretrained(args.output_dir)
             model.config._name_or_path = origin  # for the card: where the student came from, not where it lies
-        trainer = DistillationTrainer(
+        trainer = trainer_class(
             model,
             args,
             teacher_model=teacher,

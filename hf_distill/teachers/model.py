@@ -98,7 +98,9 @@ class ModelTeacher(Teacher):
         if "pixel_values" in known:
             known["pixel_values"] = known["pixel_values"].to(self.model.dtype)
         self.model.eval()
-        with torch.no_grad():
+        images = known.get("pixel_values")
+        wanted = images is not None and images.requires_grad and torch.is_grad_enabled()  # made by a generator
+        with torch.set_grad_enabled(wanted):
             output = self.model(**known)
         return ModelView(logits=output["logits"] if isinstance(output, Mapping) else output[0])
 
