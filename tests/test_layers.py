@@ -19,6 +19,7 @@ FLOORS = {
     "plots": 2, "tracking": 2,
     "objective": 2, "feature_term": 2, "default_objective": 2, "teachers": 2, "teacher_check": 2, "student": 2,
     "cache": 2, "model_card": 2, "card_facts": 2, "review_term": 2, "contrastive_term": 2,
+    "tasks": 2,
     "batches": 3, "components": 3, "publishing": 3, "asking": 3, "adapting": 3, "trainer": 3, "evaluation": 3,
     "recipe": 4, "export": 4, "predictor": 4, "inputs": 4, "deployment": 4,
     "cli": 5,
