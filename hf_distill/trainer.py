@@ -38,7 +38,7 @@ from hf_distill.objective import Objective
 from hf_distill.onnx_classifier import remove_exports
 from hf_distill.processes import share_buffers
 from hf_distill.randomness import isolated_randomness
-from hf_distill.tasks.checks import check_tasks
+from hf_distill.tasks.checks import check_tasks, warn_of_plain_names
 from hf_distill.tasks.names import Tasks
 from hf_distill.teachers import Teacher, as_teacher
 from hf_distill.timm_models import correct_config
@@ -158,7 +158,9 @@ class DistillationTrainer(AdaptingTrainer):
         if self._task_was_seen:
             self.model.config.problem_type = self.problem_type  # as the student's own head would note it
         self.tasks = Tasks.of(self.model.config)
-        if self.tasks is not None:
+        if self.tasks is None:
+            warn_of_plain_names(self.model.config)
+        else:
             check_tasks(self.tasks, rows, self.problem_type)
         if self.problem_type == SINGLE_LABEL:
             check_class_labels(stored_rows(rows), self.model.config.num_labels)

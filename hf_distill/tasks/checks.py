@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from typing import Any
 
-from hf_distill.labels import SINGLE_LABEL
+from transformers import PreTrainedConfig
+
+from hf_distill.labels import SINGLE_LABEL, label_names
 from hf_distill.objective import LabelTerm, LogitTerm, Objective
 from hf_distill.tasks.names import Tasks
 from hf_distill.tasks.term import TaskTerm
+
+logger = logging.getLogger(__name__)
 
 
 def check_tasks(tasks: Tasks, dataset: Any, problem_type: str) -> None:
@@ -27,6 +32,17 @@ def check_tasks(tasks: Tasks, dataset: Any, problem_type: str) -> None:
             f"No row of the training set is of task {idle[0]!r}; the student has the tasks {list(tasks)}. Put the data "
             "together with joint_dataset({TASK: dataset, ...}, tasks), or leave the task out."
         )
+
+
+def warn_of_plain_names(config: PreTrainedConfig) -> None:
+    """Warn where a student's classes are called as those of tasks are, and it is trained as a student of one."""
+    names = label_names(config) or []
+    groups = [name.partition("/")[0] for name in names if "/" in name]
+    if len(groups) == len(names) and len(set(groups)) > 1:
+        logger.warning(
+            "The student's classes %s read like those of several tasks, but its config names none: they are taken for "
+            "the classes of one. If they are tasks, make the student with with_tasks(model, tasks).", names,
+        )  # fmt: skip
 
 
 def check_terms(objective: Objective, tasks: Tasks | None, teachers: Collection[str]) -> None:
