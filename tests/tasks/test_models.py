@@ -44,6 +44,7 @@ def test_the_new_head_is_drawn_as_the_models_own_and_learns() -> None:
     student = with_tasks(model, TASKS)
     assert 0.01 < student.classifier.weight.std() < 0.03
     assert not torch.equal(student.classifier.weight[:3], old)
+    assert len(student.classifier.weight.unique(dim=0)) == 5
     assert student.classifier.bias.tolist() == [0.0] * 5
     assert student.classifier.weight.requires_grad
     assert student.num_labels == 5

@@ -22,6 +22,7 @@ from two_processes import run as run_in_two_processes
 
 from hf_distill import (
     DistillationTrainer,
+    LabelTerm,
     ModelTeacher,
     Tasks,
     cache_teacher,
@@ -186,6 +187,20 @@ def test_cached_teachers_need_answers_to_their_own_rows_alone(tmp_path: Path) ->
     lacking["tone"].classes = 2
     with pytest.raises(ValueError, match="have no answer of"):
         trainer(tmp_path, teacher_model=lacking)
+
+
+def test_kept_features_are_looked_at_where_the_first_rows_are_of_another_task(tmp_path: Path) -> None:
+    rows, topic = task_runs.rows(), task_runs.teachers()["topic"]
+    rows = rows.select(sorted(range(len(rows)), key=lambda row: rows[row]["labels"] not in (0, 1)))
+    mine = task_runs.TASKS.rows("topic", rows)
+    assert mine is not None
+    assert mine[0] > 2
+    kept = cache_teacher(rows.select(mine), topic, tmp_path / "kept", features=[task_runs.LAYER])
+    hint = Objective(ce=LabelTerm(), hint=task_runs.objective(features=True).terms["hint"])
+    found = gradient(tmp_path, train_dataset=rows.select(mine), teacher_model={"topic": kept}, objective=hint)
+    assert found["hint_term.adapters.0.weight"].any()
+    found = gradient(tmp_path, train_dataset=rows, teacher_model={"topic": kept}, objective=hint)
+    assert not found["hint_term.adapters.0.weight"].any()  # the first batch is of the other task
 
 
 def test_a_teacher_with_its_own_tokenizer_reads_the_text_of_its_own_rows(tmp_path: Path) -> None:
