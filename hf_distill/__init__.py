@@ -31,6 +31,15 @@ from hf_distill.report import DistillationReport
 from hf_distill.review_term import ReviewTerm
 from hf_distill.schedules import Schedule, constant, cosine, linear, warmup
 from hf_distill.student import student_from_teacher
+from hf_distill.tasks import (
+    Tasks,
+    TaskTerm,
+    joint_dataset,
+    multi_task_objective,
+    task_metrics,
+    task_model,
+    with_tasks,
+)
 from hf_distill.teachers import (
     ColumnTeacher,
     EnsembleTeacher,
@@ -75,6 +84,8 @@ __all__ = [
     "ReviewTerm",
     "Schedule",
     "StepView",
+    "TaskTerm",
+    "Tasks",
     "Teacher",
     "Term",
     "VGGConfig",
@@ -84,14 +95,19 @@ __all__ = [
     "constant",
     "cosine",
     "export_onnx",
+    "joint_dataset",
     "linear",
     "load_classifier",
     "make_adapter",
+    "multi_task_objective",
     "public_name",
     "student_from_teacher",
+    "task_metrics",
+    "task_model",
     "uniform_pairs",
     "warmup",
     "with_example_ids",
     "with_soft_labels",
+    "with_tasks",
 ]
 __version__ = "0.1.0"

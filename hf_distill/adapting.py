@@ -161,7 +161,7 @@ class AdaptingTrainer(AskingTrainer):
 
     def first_look(self) -> StepView:
         """What the models show on the first examples of the training set, with all features and without gradient."""
-        batch = self._prepare_inputs(next(self.collated(range(EXAMPLES_LOOKED_AT))))
+        batch = self._prepare_inputs(next(self.collated(self.first_rows(EXAMPLES_LOOKED_AT))))
         training = self.model.training
         try:
             with torch.no_grad():

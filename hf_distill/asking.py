@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from accelerate.utils import send_to_device
 from datasets import Dataset
-from torch import Tensor, nn
+from torch import nn
 from transformers.trainer_utils import has_length
 
 from hf_distill.batches import COUNTS, TEACHER_INPUTS, TeacherCollator, spread_rows, with_labels
@@ -23,6 +23,9 @@ from hf_distill.image_views import stored_rows
 from hf_distill.labels import class_order, classes_of, names_in
 from hf_distill.publishing import PublishingTrainer
 from hf_distill.randomness import isolated_randomness
+from hf_distill.tasks.asked import put_back, taken
+from hf_distill.tasks.checks import check_terms
+from hf_distill.tasks.names import Tasks
 from hf_distill.teacher_check import check_teacher
 from hf_distill.teachers.model import read_by
 from hf_distill.views import ModelView
@@ -39,10 +42,12 @@ class AskingTrainer(PublishingTrainer):
     Attributes:
         problem_type: The kind of task, as in :func:`hf_distill.labels.problem_type`.
         examples: How many the training set has, where the objective keeps something about each; else ``None``.
+        tasks: Those of the student, where it has several.
     """
 
     problem_type: str
     examples: int | None
+    tasks: Tasks | None
     data_collator: Callable[[list[Any]], dict[str, Any]]
     _signature_columns: list[str] | None
 
@@ -54,6 +59,7 @@ class AskingTrainer(PublishingTrainer):
             KeyError: the objective names a teacher, or a teacher a column, that does not exist; or the objective needs
                 to know which example is which, and the training set does not say.
         """
+        check_terms(self.distillation_objective, self.tasks, self.teachers)
         self.distillation_objective.check_teachers(self.teachers)
         for teacher in self.teachers.values():
             teacher.begin(self.model)
@@ -63,9 +69,10 @@ class AskingTrainer(PublishingTrainer):
             if own & {parameter.data_ptr() for parameter in teacher.parameters()}:
                 raise ValueError(f"Teacher {teacher.name!r} and the student share weights: pass copy.deepcopy(model).")
             teacher.check_student(self.model.config, self.processing_class)
-            teacher.check_dataset(self.train_dataset)
+            rows = self._rows_of(name)
+            teacher.check_dataset(self.train_dataset if rows is None else self.train_dataset.select(rows))
             if teacher.classes is not None:
-                self._class_orders[name] = self._class_order(teacher.classes)
+                self._class_orders[name] = self._class_order(name, teacher.classes)
             teacher.to(self.args.device)
         known = read_by(self.model)
         shared = frozenset().union(*(teacher.shared_columns for teacher in self.teachers.values()))
@@ -73,11 +80,33 @@ class AskingTrainer(PublishingTrainer):
         numbered = self.distillation_objective.needs_example_ids
         self.examples = count_of_examples(self.train_dataset) if numbered and self.train_dataset is not None else None
         if numbered or any(teacher.raw_columns for teacher in self.teachers.values()):
-            self.data_collator = TeacherCollator(self.data_collator, self.teachers, known, numbered)
+            self.data_collator = TeacherCollator(self.data_collator, self.teachers, known, numbered, self.tasks)
         self._check_images()
 
-    def _class_order(self, teacher: Sequence[str] | int) -> list[int] | None:
-        """Where the student has no names for its classes those of the data count, if they are the teacher's."""
+    def _rows_of(self, name: str) -> list[int] | None:
+        """Which rows of the training set a teacher is for: those of its task; ``None`` for all, or if unknown."""
+        if self.tasks is None or name not in self.tasks:
+            return None
+        return self.tasks.rows(name, self.train_dataset)
+
+    def first_rows(self, count: int) -> list[int]:
+        """The first rows of the training set, and with several tasks the first that each of their teachers judges."""
+        firsts = [(self._rows_of(task) or [0])[0] for task in self.tasks or ()]
+        return sorted({*range(count), *firsts})
+
+    def _class_order(self, name: str, teacher: Sequence[str] | int) -> list[int] | None:
+        """Where the student has no names for its classes those of the data count, if they are the teacher's.
+
+        A teacher with the name of a task is for that one, and any other for all.
+        """
+        if self.tasks is not None:
+            try:
+                return class_order(self.tasks.get(name, self.tasks.joint), teacher)
+            except ValueError as error:
+                raise ValueError(
+                    f"Teacher {name!r}: {error} The teacher of one task is named after it, one of {list(self.tasks)}: "
+                    "teacher_model={TASK: ...}; one that knows all of them has the student's classes, TASK/CLASS."
+                ) from error
         student, data = classes_of(self.model.config), names_in(stored_rows(self.train_dataset))
         order = class_order(student, teacher)
         if isinstance(student, int) and data is not None:
@@ -146,6 +175,8 @@ class AskingTrainer(PublishingTrainer):
     def ask(self, name: str, inputs: Mapping[str, Any], features: bool = False, gradient: bool = False) -> ModelView:
         """A teacher's answer to a batch, in the student's class order, with the features of its layers if wanted.
 
+        The teacher of one of several tasks is asked about the examples that it has to judge, and the others have 0.
+
         Args:
             name: The teacher's.
             inputs: The batch.
@@ -155,6 +186,19 @@ class AskingTrainer(PublishingTrainer):
         Raises:
             ValueError: the order differs and a feature lies in it, so that it would have to be reordered too.
         """
+        labels = inputs.get("labels")
+        if self.tasks is None or name not in self.tasks or labels is None:
+            return self._answer(name, inputs, features, gradient)
+        rows = self.tasks.judged_by(name, labels)
+        if not rows.any():
+            if self.teachers[name].raw_columns:  # of which it could make nothing
+                return ModelView(torch.zeros(len(rows), len(self.tasks[name]), device=rows.device))
+            rows[0] = True  # its features have a shape, which an adapter may need to know
+        view = self._answer(name, taken(inputs, rows), features, gradient)
+        features_of_all = {path: put_back(seen, rows) for path, seen in view.features.items()}
+        return ModelView(put_back(view.logits, rows), features_of_all)
+
+    def _answer(self, name: str, inputs: Mapping[str, Any], features: bool, gradient: bool) -> ModelView:
         teacher, own = self.teachers[name], inputs.get(TEACHER_INPUTS, {}).get(name, {})
         layers = self.distillation_objective.teacher_layers(name) if features else ()
         model = nn.Identity() if teacher.live_model is None else teacher.live_model
@@ -181,6 +225,8 @@ class AskingTrainer(PublishingTrainer):
         Returns:
             The score under each teacher's name: balanced accuracy, or R² for regression. A teacher that cannot be
             scored, for want of labels, is left out, as is one that knows nothing yet because it follows the student.
+            The teacher of a task is scored on examples of the task, and one that knows several under ``TEACHER/TASK``
+            for each.
 
         Raises:
             ValueError: a teacher is near chance, or answers NaN.
@@ -188,15 +234,29 @@ class AskingTrainer(PublishingTrainer):
         wanted = self.args.teacher_score_examples
         if not self.teachers or not wanted or self.train_dataset is None or not has_length(self.train_dataset):
             return {}
-        with isolated_randomness():
-            batches = list(self.collated(spread_rows(len(self.train_dataset), wanted)))
-        labels = torch.cat([batch["labels"] for batch in batches]) if "labels" in batches[0] else None
         experienced = [name for name, teacher in self.teachers.items() if not teacher.follows_student]
-        scores = {name: self._score(name, batches, labels) for name in experienced}
+        if self.tasks is None:
+            batches = self._batches_of(range(len(self.train_dataset)), wanted)
+            scores = {name: self._score(name, batches) for name in experienced}
+        else:
+            scores = {}
+            for task in self.tasks:
+                batches = self._batches_of(self._rows_of(task) or range(len(self.train_dataset)), wanted)
+                for name in experienced:
+                    if name == task or name not in self.tasks:
+                        scores[name if name == task else f"{name}/{task}"] = self._score(name, batches, task)
         return {name: score for name, score in scores.items() if score is not None}
 
-    def _score(self, name: str, batches: list[dict[str, Any]], labels: Tensor | None) -> float | None:
+    def _batches_of(self, rows: Sequence[int], wanted: int) -> list[dict[str, Any]]:
+        with isolated_randomness():
+            return list(self.collated([rows[place] for place in spread_rows(len(rows), wanted)]))
+
+    def _score(self, name: str, batches: list[dict[str, Any]], task: str | None = None) -> float | None:
         logits = torch.cat([self.ask(name, self._prepare_inputs(batch)).logits.float().cpu() for batch in batches])
+        labels = torch.cat([batch["labels"] for batch in batches]) if "labels" in batches[0] else None
+        if self.tasks is not None and task is not None:
+            labels = None if labels is None else self.tasks.own_labels(task, labels)
+            logits = logits if name == task else logits[:, self.tasks.outputs(task)]
         score = check_teacher(self.teachers[name].name, logits, labels, self.problem_type)
         if score is not None:
             logger.info("Teacher %r scores %.3f on %d training examples.", self.teachers[name].name, score, len(logits))

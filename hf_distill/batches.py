@@ -15,6 +15,8 @@ from transformers.trainer_utils import has_length
 
 from hf_distill.example_ids import EXAMPLE_ID
 from hf_distill.labels import LABEL_COLUMNS
+from hf_distill.tasks.asked import rows_to_collate
+from hf_distill.tasks.names import Tasks
 from hf_distill.teachers import Teacher
 
 MODEL_INPUTS = frozenset({"input_ids", "inputs_embeds", "pixel_values"})
@@ -39,6 +41,7 @@ class TeacherCollator:
         teachers: The teachers by name; those that make nothing of the rows are not kept.
         student_columns: What the student reads, which its collator must keep even if a teacher reads it too.
         numbered: Whether the batch shall say which examples it has, where the rows are numbered.
+        tasks: Those of the student, where it has several; the teacher of one is shown no rows of the others.
     """
 
     def __init__(
@@ -47,8 +50,10 @@ class TeacherCollator:
         teachers: Mapping[str, Teacher],
         student_columns: frozenset[str],
         numbered: bool = False,
+        tasks: Tasks | None = None,
     ) -> None:
         self.collator = collator
+        self.tasks = tasks
         self.teachers = {name: teacher for name, teacher in teachers.items() if teacher.raw_columns}
         self.numbered = numbered
         known = student_columns.union(*(one.shared_columns for one in teachers.values()))
@@ -59,9 +64,10 @@ class TeacherCollator:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         made = {
-            name: teacher.collate(rows)
+            name: teacher.collate(shown)
             for name, teacher in self.teachers.items()
             if teacher.raw_columns <= rows[0].keys()  # an evaluation set need not have the teacher's columns
+            and (shown := self._shown(name, rows))
         }
         hidden = self.hidden if self.inputs & rows[0].keys() else {EXAMPLE_ID}
         collated = self.collator([{key: value for key, value in row.items() if key not in hidden} for row in rows])
@@ -71,6 +77,9 @@ class TeacherCollator:
         if self.numbered and EXAMPLE_ID in rows[0]:  # an evaluation set need not be numbered
             batch[EXAMPLE_ID] = torch.tensor([int(row[EXAMPLE_ID]) for row in rows])
         return batch
+
+    def _shown(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        return rows if self.tasks is None or name not in self.tasks else rows_to_collate(name, self.tasks, rows)
 
     def __getstate__(self) -> dict[str, Any]:
         """For a data worker that is begun anew, as Python does elsewhere than on Linux: without the models."""

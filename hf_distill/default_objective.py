@@ -16,11 +16,19 @@ from hf_distill.losses import (
     SoftTargetLoss,
 )
 from hf_distill.objective import LabelTerm, LogitTerm, Objective, Term
+from hf_distill.tasks.loss import TaskLoss
+from hf_distill.tasks.names import Tasks
+from hf_distill.tasks.term import multi_task_objective
 from hf_distill.training_args import DistillationTrainingArguments
 
 
-def label_loss(problem_type: str, label_smoothing: float = 0.0) -> LabelLoss:
-    """The loss against labels that a classification head of transformers would compute for this kind of task."""
+def label_loss(problem_type: str, label_smoothing: float = 0.0, tasks: Tasks | None = None) -> LabelLoss:
+    """The loss against labels that a classification head of transformers would compute for this kind of task.
+
+    With several tasks it is that of the task which the label belongs to.
+    """
+    if tasks is not None:
+        return TaskLoss(tasks, ClassificationLoss(label_smoothing))
     if problem_type == REGRESSION:
         return RegressionLoss()
     return MultiLabelLoss() if problem_type == MULTI_LABEL else ClassificationLoss(label_smoothing)
@@ -34,12 +42,18 @@ def teacher_loss(problem_type: str, temperature: float) -> PairLoss:
 
 
 def default_objective(
-    problem_type: str, teachers: Sequence[str], temperature: float, distillation_weight: float
+    problem_type: str,
+    teachers: Sequence[str],
+    temperature: float,
+    distillation_weight: float,
+    tasks: Tasks | None = None,
 ) -> Objective:
     """Labels and soft targets, weighted against each other; labels alone where there is no teacher, and the reverse.
 
-    Several teachers share the weight equally, each with a term of its own.
+    Several teachers share the weight equally, each with a term of its own. Several tasks have terms of their own each.
     """
+    if tasks is not None:
+        return multi_task_objective(tasks, teachers, temperature, distillation_weight)
     if not teachers:
         return Objective(ce=LabelTerm())
     terms: dict[str, Term] = {}

@@ -39,9 +39,7 @@ def student_from_teacher(teacher: PreTrainedModel, layers: Sequence[int]) -> Pre
         >>> student_from_teacher(teacher, layers=[0, 2]).config.num_hidden_layers
         2
     """
-    student = copy.deepcopy(teacher)
-    for name in ("forward", "_original_forward"):  # what accelerate wrapped around a model trained in bf16
-        student.__dict__.pop(name, None)
+    student = bare_copy(teacher)
     stack = _layer_stack(student)
     if not layers or not all(0 <= index < len(stack) for index in layers):
         raise ValueError(f"The teacher has layers 0 to {len(stack) - 1}; cannot keep {list(layers)}.")
@@ -74,18 +72,44 @@ def with_class_order(model: PreTrainedModel, classes: Sequence[str]) -> PreTrain
     """
     order = class_order(classes, classes_of(model.config))
     if order is not None:
-        linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
-        heads = 2 if type(model).__name__.endswith("WithTeacher") else 1  # DeiT and LeViT answer with the mean of two
-        found = [layer for layer in linear if layer.out_features == len(classes)][-heads:]
-        if len(found) < heads:
-            raise ValueError(f"The head of {type(model).__name__} is no linear layer, and cannot be put in order.")
-        for head in found:
+        for head in output_layers(model):
             for parameter in (head.weight, head.bias):
                 if parameter is not None:
                     parameter.data = parameter.data[order]
+    return name_classes(model, classes)
+
+
+def name_classes(model: PreTrainedModel, classes: Sequence[str]) -> PreTrainedModel:
+    """Call a model's outputs so, in its config and wherever else it keeps their number."""
     model.config.id2label = dict(enumerate(classes))
     model.config.label2id = {name: index for index, name in enumerate(classes)}
+    if hasattr(model, "num_labels"):
+        model.num_labels = len(classes)
     return model
+
+
+def output_layers(model: PreTrainedModel) -> list[nn.Linear]:
+    """The linear layers that put out a score for each class: one, or two of which the model takes the mean.
+
+    Raises:
+        ValueError: the head is something else.
+    """
+    linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+    heads = 2 if type(model).__name__.endswith("WithTeacher") else 1  # DeiT and LeViT
+    found = [layer for layer in linear if layer.out_features == model.config.num_labels][-heads:]
+    if len(found) < heads:
+        raise ValueError(
+            f"The head of {type(model).__name__} is no linear layer: its outputs cannot be put in order or changed."
+        )
+    return found
+
+
+def bare_copy(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy without what accelerate wraps around a model trained in bf16."""
+    copied = copy.deepcopy(model)
+    for name in ("forward", "_original_forward"):
+        copied.__dict__.pop(name, None)
+    return copied
 
 
 def _check_loads(student: PreTrainedModel) -> None:

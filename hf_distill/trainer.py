@@ -39,6 +39,8 @@ from hf_distill.objective import Objective
 from hf_distill.onnx_classifier import remove_exports
 from hf_distill.processes import share_buffers
 from hf_distill.randomness import isolated_randomness
+from hf_distill.tasks.checks import check_tasks, warn_of_plain_names
+from hf_distill.tasks.names import Tasks
 from hf_distill.teachers import Teacher, as_teacher
 from hf_distill.timm_models import correct_config
 from hf_distill.tracking import ObjectiveCallback
@@ -118,7 +120,10 @@ class DistillationTrainer(AdaptingTrainer):
         if self._default is None or self._default[0] != settings:
             check_settings(*settings)
             temperature, weight = settings
-            self._default = settings, default_objective(self.problem_type, list(self.teachers), temperature, weight)
+            self._default = (
+                settings,
+                default_objective(self.problem_type, list(self.teachers), temperature, weight, self.tasks),
+            )
         return self._default[1]
 
     @property
@@ -169,6 +174,11 @@ class DistillationTrainer(AdaptingTrainer):
             )  # fmt: skip
         if self._task_was_seen:
             self.model.config.problem_type = self.problem_type  # as the student's own head would note it
+        self.tasks = Tasks.of(self.model.config)
+        if self.tasks is None:
+            warn_of_plain_names(self.model.config)
+        else:
+            check_tasks(self.tasks, rows, self.problem_type)
         if self.problem_type == SINGLE_LABEL:
             check_class_labels(stored_rows(rows), self.model.config.num_labels)
             for data_set in (rows, *data_sets(self.eval_dataset)):
@@ -176,7 +186,7 @@ class DistillationTrainer(AdaptingTrainer):
 
     @property
     def _label_loss(self) -> LabelLoss:
-        return label_loss(self.problem_type, self.args.label_smoothing_factor)
+        return label_loss(self.problem_type, self.args.label_smoothing_factor, self.tasks)
 
     def call_model_init(self, trial: Any = None) -> PreTrainedModel:
         """A fresh student, told the kind of task as the first one was."""

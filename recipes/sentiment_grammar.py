@@ -86,6 +86,17 @@ ASPECTS = words("""film plot acting script story cast ending dialogue music paci
     second_half lead premise soundtrack editing villain finale twist romance opening_scene narration costume_design
     hero supporting_cast score sequel choreography final_act subplot animation atmosphere set_design heroine satire
     mystery cinematography chemistry visual_style monologue voice_work adaptation flashback climax""")  # fmt: skip
+TOPICS = {
+    "whole": words("film pacing direction humor first_half second_half sequel romance satire mystery adaptation"),
+    "story": words("""plot script story ending dialogue premise finale twist opening_scene narration final_act subplot
+        monologue flashback climax"""),
+    "actors": words("acting cast lead villain hero supporting_cast heroine chemistry voice_work"),
+    "look": words("""camera editing costume_design choreography animation atmosphere set_design cinematography
+        visual_style"""),
+    "sound": words("music soundtrack score"),
+}
+MISTAKEN_TOPIC = 0.2
+"""An annotator gives a review another topic so often."""
 OTHERS = words("""critics my_brother the_trailer the_poster my_neighbor everyone_at_work the_studio her_sister
     the_reviews his_old_teacher a_friend_of_mine half_of_the_internet""")  # fmt: skip
 ASIDES = words("""on_a_rainy_tuesday with_my_uncle in_a_half_empty_theater after_a_long_day at_a_small_festival
@@ -105,6 +116,12 @@ class Sentence:
     @property
     def label(self) -> int:
         return int(self.score > 0)
+
+    @property
+    def topic(self) -> int:
+        """What it speaks of last: of ``although the plot was dull , i liked the cast`` it is the cast."""
+        last = max(ASPECTS, key=lambda aspect: (self.text.rfind(f" {aspect} "), len(aspect)))
+        return next(index for index, aspects in enumerate(TOPICS.values()) if last in aspects)
 
 
 class Grammar:
@@ -129,6 +146,11 @@ class Grammar:
         """The label that an annotator gives it: mostly the right one."""
         misread = 1 / (1 + math.exp(ANNOTATOR_SHARPNESS * abs(sentence.score)))
         return sentence.label ^ (self.random.random() < misread)
+
+    def annotate_topic(self, sentence: Sentence) -> int:
+        """The topic that an annotator gives it: mostly the right one."""
+        others = [topic for topic in range(len(TOPICS)) if topic != sentence.topic]
+        return self.random.choice(others) if self._chance(MISTAKEN_TOPIC) else sentence.topic
 
     def _endless(self) -> Iterator[Sentence]:
         while True:
@@ -275,6 +297,28 @@ def make_splits(train: int, validation: int, test: int, unlabelled: int = 0, see
         splits[name] = Dataset.from_dict({"text": [one.text for one in part], "label": labels}, features)
         start += count
     return splits
+
+
+def make_topics(folder: Path, train: int = 2000, validation: int = 1000, test: int = 2000, seed: int = 1) -> str:
+    """Write other reviews with columns ``text`` and ``topic`` and return their folder; training labels are annotators'.
+
+    Args:
+        folder: Where to; an earlier call's files are written again.
+        train: Number of training reviews.
+        validation: Number of validation reviews.
+        test: Number of test reviews.
+        seed: Of the grammar.
+    """
+    where, grammar = folder / "topics", Grammar(seed)
+    where.mkdir(parents=True, exist_ok=True)
+    sentences = iter(grammar.sentences(train + validation + test))
+    features = Features({"text": Value("string"), "topic": ClassLabel(names=list(TOPICS))})
+    for name, count in (("train", train), ("validation", validation), ("test", test)):
+        part = [next(sentences) for _ in range(count)]
+        topics = [grammar.annotate_topic(one) if name == "train" else one.topic for one in part]
+        rows = Dataset.from_dict({"text": [one.text for one in part], "topic": topics}, features)
+        rows.to_parquet(where / f"{name}.parquet")
+    return str(where)
 
 
 def make_tokenizer(texts: Sequence[str], longest: int = 64) -> PreTrainedTokenizerFast:

@@ -23,6 +23,7 @@ FLOORS = {
     "cache": 2, "model_card": 2, "card_facts": 2, "review_term": 2, "contrastive_term": 2,
     "exit_term": 2,
     "bottleneck_term": 2,
+    "tasks": 2,
     "batches": 3, "components": 3, "publishing": 3, "asking": 3, "adapting": 3, "trainer": 3, "evaluation": 3,
     "data_free_trainer": 3,
     "recipe": 4, "export": 4, "predictor": 4, "inputs": 4, "deployment": 4,

@@ -83,7 +83,9 @@ def as_classification(
     return TextData(with_validation(parts, classes) if hold_out else parts, text_columns, classes)
 
 
-def with_unlabelled(data: TextData, name: str, examples: int | None = None) -> TextData:
+def with_unlabelled(
+    data: TextData, name: str, examples: int | None = None, others: Sequence[TextData] = ()
+) -> TextData:
     """Append texts without labels to the training split, for the teacher alone to judge.
 
     Texts that also occur in validation or test are left out.
@@ -92,6 +94,7 @@ def with_unlabelled(data: TextData, name: str, examples: int | None = None) -> T
         data: What to append to.
         name: A data set, file or folder as in :func:`~hf_distill.recipe.load_splits`; its training split counts.
         examples: At most so many, from the top.
+        others: Further data whose validation and test texts are left out, too.
 
     Raises:
         KeyError: it has not the same text columns as ``data``, and not a single column of strings either.
@@ -107,9 +110,10 @@ def with_unlabelled(data: TextData, name: str, examples: int | None = None) -> T
     texts = texts_of(rows, columns, name)
     held_out = {
         text
+        for one in (data, *others)
         for split in ("validation", "test")
-        if split in data.splits
-        for text in texts_of(data.splits[split], columns, split)
+        if split in one.splits
+        for text in texts_of(one.splits[split], one.text_columns, split)
     }
     kept = [row for row, text in enumerate(texts) if text not in held_out][:examples]
     if not kept:

@@ -28,6 +28,7 @@ from hf_distill.recipe.models import NEW, WEIGHTS, split_layers
 from hf_distill.recipe.turns import turn
 from hf_distill.report import FILE_NAME
 from hf_distill.report_page import PLOTS
+from hf_distill.tasks import Tasks, task_metrics
 from hf_distill.teachers import Teacher
 from hf_distill.tracking import own_run
 from hf_distill.trainer import DistillationTrainer
@@ -170,7 +171,7 @@ def train_run(
     *,
     processing_class: PreTrainedTokenizerBase | BaseImageProcessor,
     collator: Callable[[list[Any]], dict[str, Any]],
-    teacher: Teacher | None = None,
+    teacher: Teacher | Mapping[str, Teacher] | None = None,
     objective: Objective | None = None,
     about: Mapping[str, Any],
     trainer_class: Callable[..., DistillationTrainer] = DistillationTrainer,
@@ -187,7 +188,7 @@ def train_run(
         evaluation: Evaluated as ``args`` say.
         processing_class: The tokenizer or image processor, saved with the model.
         collator: Makes batches.
-        teacher: ``None`` for a training without one.
+        teacher: ``None`` for a training without one; several under names, as in the trainer.
         objective: As in the trainer.
         about: What else the result depends on, such as the names of models and data.
         trainer_class: Makes the trainer, where it is another one; what it is given besides belongs into ``about``.
@@ -212,6 +213,7 @@ def train_run(
         if finished:
             origin, model = model.config._name_or_path, type(model).from_pretrained(args.output_dir)
             model.config._name_or_path = origin  # for the card: where the student came from, not where it lies
+        tasks = Tasks.of(model.config)
         trainer = trainer_class(
             model,
             args,
@@ -221,7 +223,7 @@ def train_run(
             eval_dataset=evaluation,
             data_collator=collator,
             processing_class=processing_class,
-            compute_metrics=classification_metrics,
+            compute_metrics=classification_metrics if tasks is None else task_metrics(tasks),
         )
         if finished:
             logger.info("%s: finished already, taken from %s.", title, args.output_dir)
@@ -248,7 +250,7 @@ def train_with_controls(
     labelled: Dataset | Views,
     evaluation: Dataset | None,
     *,
-    teacher: Teacher,
+    teacher: Teacher | Mapping[str, Teacher],
     objective: Objective | None,
     seeds: Sequence[int],
     processing_class: PreTrainedTokenizerBase | BaseImageProcessor,
