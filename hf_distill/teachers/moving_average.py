@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
 from torch import nn
 
+from hf_distill.student import bare_copy
 from hf_distill.teachers.model import ModelTeacher
 
 
@@ -66,21 +66,20 @@ class MovingAverageTeacher(ModelTeacher):
         Raises:
             ValueError: its weights have too few digits to be averaged.
         """
-        if coarse := {weight.dtype for weight in student.parameters() if weight.dtype.itemsize < 4}:
+        learning = [weight for weight in student.parameters() if weight.requires_grad]
+        if coarse := {weight.dtype for weight in learning if weight.dtype.itemsize < 4}:
             raise ValueError(
                 f"The student's weights are {', '.join(sorted(map(str, coarse)))}, in which an average does not move: "
                 "load it with dtype=torch.float32, and let bf16=True or fp16=True run it in few digits."
             )
-        twin = copy.copy(student)
-        for name in ("forward", "_original_forward"):  # what accelerate wraps around a model that trains in bf16
-            vars(twin).pop(name, None)
-        super().__init__(copy.deepcopy(twin))
+        super().__init__(bare_copy(student))
         self.name = self._title
 
     def follow(self, student: nn.Module, step: int) -> None:
         decay = min(self.decay, step / (step + 1))
         with torch.no_grad():
             for ours, theirs in zip(self.model.parameters(), student.parameters(), strict=True):
-                ours.lerp_(theirs, 1 - decay)
+                if theirs.requires_grad:  # the others do not move
+                    ours.lerp_(theirs, 1 - decay)
             for kept, given in zip(self.model.buffers(), student.buffers(), strict=True):
                 kept.copy_(given)

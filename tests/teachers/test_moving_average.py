@@ -156,6 +156,12 @@ def test_a_student_in_few_digits_is_refused(tmp_path: Path) -> None:
         trainer(tmp_path, tiny.bert().bfloat16())
 
 
+def test_frozen_weights_may_have_few_digits(tmp_path: Path) -> None:
+    student = tiny.bert()
+    student.bert.embeddings.bfloat16().requires_grad_(False)
+    MovingAverageTeacher().begin(student)
+
+
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
 def test_a_decay_that_is_none_is_refused(decay: float) -> None:
     with pytest.raises(ValueError, match=f"decay must be at least 0 and below 1, got {decay}"):
