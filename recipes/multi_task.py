@@ -168,14 +168,14 @@ def main() -> None:
         suit_cpu(args)
     else:
         with args.main_process_first():
-            made = sentiment_grammar.make(output / "_made", train=4000, unlabelled=8000)
-            topics = sentiment_grammar.make_topics(output / "_made")
+            made = sentiment_grammar.make(output / "_made", unlabelled=8000)
+            strengths = sentiment_grammar.make_strengths(output / "_made")
         recipe = replace(
             recipe,
-            tasks=f"sentiment={made.dataset},topic={topics}",
+            tasks=f"sentiment={made.dataset},strength={strengths}",
             unlabelled=made.unlabelled if recipe.unlabelled is None else recipe.unlabelled,
             teacher=recipe.teacher or made.teacher,
-            student=recipe.student or made.student,
+            student=recipe.student or made.teacher,  # anew, for made.student has no room for two tasks
         )
     sources = by_task("--tasks", recipe.tasks)
     names = by_task("--teacher", recipe.teacher, sources)

@@ -24,6 +24,7 @@ from hf_distill import (
     DistillationTrainer,
     LabelTerm,
     ModelTeacher,
+    Objective,
     Tasks,
     cache_teacher,
     joint_dataset,
