@@ -163,6 +163,8 @@ def main() -> None:
     recipe, kept, args = parse(types, PRESETS, description=__doc__)
     output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
     check_training(args)
+    if args.push_to_hub:
+        raise ValueError("--push_to_hub has no place here. Push the folder of a task: hf-distill push OUTPUT_DIR/NAME.")
     take_folder(args)
     if recipe.tasks:
         suit_cpu(args)
