@@ -53,6 +53,7 @@ from hf_distill.recipe import (
     parse,
     parse_seeds,
     run,
+    split_layers,
     suit_cpu,
     take_folder,
     tokenize_data,
@@ -192,6 +193,8 @@ def main() -> None:
     tasks = Tasks({task: one.classes for task, one in data.items()})
     about = {"student": recipe.student, **about_start(recipe.student)}
 
+    first = next(iter(tasks))
+    source = names[first] if split_layers(recipe.student)[0] == "layers" else recipe.student
     teachers, answers, theirs, ours = {}, {}, {}, {}
     for task, name in names.items():
         theirs_alone = load_tokenizer(name)
@@ -208,7 +211,7 @@ def main() -> None:
         more, others = data[task], list(data.values())
         if recipe.unlabelled:
             more = with_unlabelled(more, recipe.unlabelled, recipe.unlabelled_examples, others)
-        tokenizer = tokenizer_of_student(recipe.student, theirs_alone)
+        tokenizer = tokenizer_of_student(source, theirs_alone)
         same = tokenizer is theirs_alone
         theirs[task] = tokenize_data(more, theirs_alone, recipe.max_length)
         ours[task] = theirs[task] if same else tokenize_data(more, tokenizer, recipe.max_length, keep_text=True)
@@ -216,7 +219,6 @@ def main() -> None:
         folder = output / f"_teacher-{task}" / "_answers"
         answers[task] = asked_once(live, ours[task].train, args, collator=ours[task].collator, kept=kept, folder=folder)
         about[f"teacher of {task}"] = weights_fingerprint(teachers[task])
-    first = next(iter(tasks))
     labelled = {task: one.labelled for task, one in ours.items()}
     plain = {"processing_class": ours[first].tokenizer, "collator": ours[first].collator}
     objective, settings = None, args
