@@ -21,6 +21,7 @@ from hf_distill.losses import NO_LABEL
 from hf_distill.model_card import TASK_NAMES, CardFacts, TeacherFacts, listed, sources
 from hf_distill.report_page import PLOTS
 from hf_distill.serving import onnx_file
+from hf_distill.tasks.names import Tasks
 from hf_distill.teachers import Teacher
 from hf_distill.training_args import about_result
 
@@ -30,6 +31,12 @@ SAID_OTHERWISE = (
     *("bf16", "fp16", "seed", "temperature", "distillation_weight", "accelerator_config", "fsdp_config"),
 )
 """Arguments that a card shows in words or within the objective, and two that are never at their defaults."""
+
+OF_SEVERAL_TASKS = (
+    "Its classes, TASK/CLASS, are those of several tasks, and `pipeline` weighs them all against each other. To ask it "
+    "about one task, cut that out: `hf_distill.task_model(model, TASK)`."
+)
+"""What the card of a multi-task student says beside the usual limits."""
 
 
 def facts_of(
@@ -82,6 +89,7 @@ def facts_of(
         objective=trainer.distillation_objective.describe(),
         training=settings_of(trainer),
         versions=library_versions(),
+        limits=[] if Tasks.of(config) is None else [OF_SEVERAL_TASKS],
         brings_code=getattr(trainer.model, "_auto_class", None) is not None,
         architecture=config.model_type,
         onnx_file=onnx_file(args.output_dir),

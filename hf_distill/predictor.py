@@ -19,6 +19,7 @@ from hf_distill.image_processors import find_image_processor
 from hf_distill.labels import MULTI_LABEL, REGRESSION
 from hf_distill.onnx_classifier import OnnxClassifier
 from hf_distill.pictures import upright
+from hf_distill.tasks.names import Tasks
 from hf_distill.teachers.model import find_tokenizer, load_classifier, positions, reads_images
 from hf_distill.timm_models import image_channels, makes_images_of_timm
 
@@ -52,7 +53,7 @@ class Predictor:
         classes: The names of the classes, in the order of the logits.
 
     Raises:
-        ValueError: the model does not choose one class of several.
+        ValueError: the model does not choose one class of several, or does so for several tasks.
 
     Example:
         >>> predictor = Predictor.load("out/sst2")                         # doctest: +SKIP
@@ -67,6 +68,7 @@ class Predictor:
                 f"Only classifiers that choose one class of several can answer here; this model is for "
                 f"{config.problem_type or 'a single number'}."
             )
+        Tasks.refuse(config)
         self.model, self.processing_class = model, processing_class
         self.classes = [str(config.id2label[index]) for index in range(config.num_labels)]
         self.max_length, self.channels = max_length, channels

@@ -53,6 +53,7 @@ from hf_distill.recipe import (
     parse,
     parse_seeds,
     run,
+    split_layers,
     suit_cpu,
     take_folder,
     tokenize_data,
@@ -163,19 +164,21 @@ def main() -> None:
     recipe, kept, args = parse(types, PRESETS, description=__doc__)
     output, seeds = Path(args.output_dir), parse_seeds(recipe.seeds)
     check_training(args)
+    if args.push_to_hub:
+        raise ValueError("--push_to_hub has no place here. Push the folder of a task: hf-distill push OUTPUT_DIR/NAME.")
     take_folder(args)
     if recipe.tasks:
         suit_cpu(args)
     else:
         with args.main_process_first():
-            made = sentiment_grammar.make(output / "_made", train=4000, unlabelled=8000)
-            topics = sentiment_grammar.make_topics(output / "_made")
+            made = sentiment_grammar.make(output / "_made", unlabelled=8000)
+            strengths = sentiment_grammar.make_strengths(output / "_made")
         recipe = replace(
             recipe,
-            tasks=f"sentiment={made.dataset},topic={topics}",
+            tasks=f"sentiment={made.dataset},strength={strengths}",
             unlabelled=made.unlabelled if recipe.unlabelled is None else recipe.unlabelled,
             teacher=recipe.teacher or made.teacher,
-            student=recipe.student or made.student,
+            student=recipe.student or made.teacher,  # anew, for made.student has no room for two tasks
         )
     sources = by_task("--tasks", recipe.tasks)
     names = by_task("--teacher", recipe.teacher, sources)
@@ -190,6 +193,8 @@ def main() -> None:
     tasks = Tasks({task: one.classes for task, one in data.items()})
     about = {"student": recipe.student, **about_start(recipe.student)}
 
+    first = next(iter(tasks))
+    source = names[first] if split_layers(recipe.student)[0] == "layers" else recipe.student
     teachers, answers, theirs, ours = {}, {}, {}, {}
     for task, name in names.items():
         theirs_alone = load_tokenizer(name)
@@ -206,7 +211,7 @@ def main() -> None:
         more, others = data[task], list(data.values())
         if recipe.unlabelled:
             more = with_unlabelled(more, recipe.unlabelled, recipe.unlabelled_examples, others)
-        tokenizer = tokenizer_of_student(recipe.student, theirs_alone)
+        tokenizer = tokenizer_of_student(source, theirs_alone)
         same = tokenizer is theirs_alone
         theirs[task] = tokenize_data(more, theirs_alone, recipe.max_length)
         ours[task] = theirs[task] if same else tokenize_data(more, tokenizer, recipe.max_length, keep_text=True)
@@ -214,7 +219,6 @@ def main() -> None:
         folder = output / f"_teacher-{task}" / "_answers"
         answers[task] = asked_once(live, ours[task].train, args, collator=ours[task].collator, kept=kept, folder=folder)
         about[f"teacher of {task}"] = weights_fingerprint(teachers[task])
-    first = next(iter(tasks))
     labelled = {task: one.labelled for task, one in ours.items()}
     plain = {"processing_class": ours[first].tokenizer, "collator": ours[first].collator}
     objective, settings = None, args

@@ -31,6 +31,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, PreTrainedTokenizerFast
 
 CLASSES = ["negative", "positive"]
+STRENGTHS = ["mild", "strong"]
+STRONG = 0.66
+"""A review with a score as far from 0 is strong, as every other one is."""
 NEUTRAL = 0.1
 """A sentence whose score is closer to 0 is not used."""
 ANNOTATOR_SHARPNESS = 4.0
@@ -86,17 +89,6 @@ ASPECTS = words("""film plot acting script story cast ending dialogue music paci
     second_half lead premise soundtrack editing villain finale twist romance opening_scene narration costume_design
     hero supporting_cast score sequel choreography final_act subplot animation atmosphere set_design heroine satire
     mystery cinematography chemistry visual_style monologue voice_work adaptation flashback climax""")  # fmt: skip
-TOPICS = {
-    "whole": words("film pacing direction humor first_half second_half sequel romance satire mystery adaptation"),
-    "story": words("""plot script story ending dialogue premise finale twist opening_scene narration final_act subplot
-        monologue flashback climax"""),
-    "actors": words("acting cast lead villain hero supporting_cast heroine chemistry voice_work"),
-    "look": words("""camera editing costume_design choreography animation atmosphere set_design cinematography
-        visual_style"""),
-    "sound": words("music soundtrack score"),
-}
-MISTAKEN_TOPIC = 0.2
-"""An annotator gives a review another topic so often."""
 OTHERS = words("""critics my_brother the_trailer the_poster my_neighbor everyone_at_work the_studio her_sister
     the_reviews his_old_teacher a_friend_of_mine half_of_the_internet""")  # fmt: skip
 ASIDES = words("""on_a_rainy_tuesday with_my_uncle in_a_half_empty_theater after_a_long_day at_a_small_festival
@@ -118,10 +110,8 @@ class Sentence:
         return int(self.score > 0)
 
     @property
-    def topic(self) -> int:
-        """What it speaks of last: of ``although the plot was dull , i liked the cast`` it is the cast."""
-        last = max(ASPECTS, key=lambda aspect: (self.text.rfind(f" {aspect} "), len(aspect)))
-        return next(index for index, aspects in enumerate(TOPICS.values()) if last in aspects)
+    def strength(self) -> int:
+        return int(abs(self.score) >= STRONG)
 
 
 class Grammar:
@@ -144,13 +134,14 @@ class Grammar:
 
     def annotate(self, sentence: Sentence) -> int:
         """The label that an annotator gives it: mostly the right one."""
-        misread = 1 / (1 + math.exp(ANNOTATOR_SHARPNESS * abs(sentence.score)))
-        return sentence.label ^ (self.random.random() < misread)
+        return sentence.label ^ self._misread(sentence.score)
 
-    def annotate_topic(self, sentence: Sentence) -> int:
-        """The topic that an annotator gives it: mostly the right one."""
-        others = [topic for topic in range(len(TOPICS)) if topic != sentence.topic]
-        return self.random.choice(others) if self._chance(MISTAKEN_TOPIC) else sentence.topic
+    def annotate_strength(self, sentence: Sentence) -> int:
+        """The strength that an annotator finds in it, mostly the right one, by the same rule."""
+        return sentence.strength ^ self._misread(abs(sentence.score) - STRONG)
+
+    def _misread(self, distance: float) -> bool:
+        return self.random.random() < 1 / (1 + math.exp(ANNOTATOR_SHARPNESS * abs(distance)))
 
     def _endless(self) -> Iterator[Sentence]:
         while True:
@@ -299,24 +290,27 @@ def make_splits(train: int, validation: int, test: int, unlabelled: int = 0, see
     return splits
 
 
-def make_topics(folder: Path, train: int = 2000, validation: int = 1000, test: int = 2000, seed: int = 1) -> str:
-    """Write other reviews with columns ``text`` and ``topic`` and return their folder; training labels are annotators'.
+def make_strengths(folder: Path, train: int = 4000, validation: int = 1000, test: int = 2000, seed: int = 1) -> str:
+    """Write other reviews with columns ``text`` and ``strength``: a second task, which asks how strong an opinion is.
 
     Args:
-        folder: Where to; an earlier call's files are written again.
-        train: Number of training reviews.
-        validation: Number of validation reviews.
-        test: Number of test reviews.
+        folder: Where to.
+        train: Number of training reviews, with the labels of annotators, of which one in four is wrong.
+        validation: Number of validation reviews, with the right labels.
+        test: Number of test reviews, with the right labels.
         seed: Of the grammar.
+
+    Returns:
+        The folder of the Parquet files.
     """
-    where, grammar = folder / "topics", Grammar(seed)
+    where, grammar = folder / "strengths", Grammar(seed)
     where.mkdir(parents=True, exist_ok=True)
     sentences = iter(grammar.sentences(train + validation + test))
-    features = Features({"text": Value("string"), "topic": ClassLabel(names=list(TOPICS))})
+    features = Features({"text": Value("string"), "label": ClassLabel(names=STRENGTHS)})
     for name, count in (("train", train), ("validation", validation), ("test", test)):
         part = [next(sentences) for _ in range(count)]
-        topics = [grammar.annotate_topic(one) if name == "train" else one.topic for one in part]
-        rows = Dataset.from_dict({"text": [one.text for one in part], "topic": topics}, features)
+        labels = [grammar.annotate_strength(one) if name == "train" else one.strength for one in part]
+        rows = Dataset.from_dict({"text": [one.text for one in part], "label": labels}, features)
         rows.to_parquet(where / f"{name}.parquet")
     return str(where)
 

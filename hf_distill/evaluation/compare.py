@@ -26,6 +26,7 @@ from hf_distill.evaluation.speed import Speed, count_parameters, measure_speed, 
 from hf_distill.labels import class_order, classes_of, label_names
 from hf_distill.redaction import redacted
 from hf_distill.report import DistillationReport
+from hf_distill.tasks.names import Tasks
 
 SPEED_EXAMPLES = 32
 
@@ -119,10 +120,11 @@ def compare(
 
     Raises:
         ValueError: the split is empty, unlabelled or of one class, the task is not single-label classification,
-            the models have different classes, or there are not as many controls or seeds as students.
+            the models have different classes or several tasks, or there are not as many controls or seeds as students.
     """
     students, controls = _as_list(student), _as_list(control)
     check_counts(students, controls, seeds)
+    Tasks.refuse(students[0].config)
     splits = labelled_splits(dataset if isinstance(dataset, Mapping) else {split: dataset})
     main = next((name for name in ("test", "validation") if name in splits), next(iter(splits)))
     classes = classes_of(students[0].config)

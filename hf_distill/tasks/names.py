@@ -75,6 +75,19 @@ class Tasks(Mapping[str, tuple[str, ...]]):
             )
         return cls(grouped)
 
+    @classmethod
+    def refuse(cls, config: PreTrainedConfig) -> None:
+        """Raise where a model has several tasks, whose classes would be weighed against each other.
+
+        Raises:
+            ValueError: it has; the message says how to get at one of them.
+        """
+        if (tasks := cls.of(config)) is not None:
+            raise ValueError(
+                f"This model has the tasks {list(tasks)}, and a choice among all their classes at once means nothing. "
+                f"Cut the classifier of one out: task_model(model, {next(iter(tasks))!r})."
+            )
+
     def __getitem__(self, task: str) -> tuple[str, ...]:
         if task not in self._classes:
             raise KeyError(f"There is no task {task!r}; there are {list(self._classes)}.")

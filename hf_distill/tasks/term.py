@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -102,8 +103,10 @@ class TaskTerm(Term):
     def teacher_layers(self, name: str) -> set[str]:
         return self.term.teacher_layers(name) if name == self.task or name not in self.tasks else set()
 
-    def temperature(self, progress: float) -> float | None:
-        return self.term.temperature(progress)
+    @property
+    def loss(self) -> Any:
+        """That of the term within, where it has one, for the logs and the card."""
+        return getattr(self.term, "loss", None)
 
     @property
     def needs_example_ids(self) -> bool:

@@ -314,6 +314,13 @@ def test_unlabelled_texts_that_are_not_there(tmp_path: Path) -> None:
         with_unlabelled(data, str(tmp_path / "more.csv"))
 
 
+def test_texts_that_other_tasks_are_evaluated_on_are_left_out_too(tmp_path: Path) -> None:
+    other = as_classification(splits([1, 0], text="sentence").map(lambda row: {"sentence": f"other {row['sentence']}"}))
+    rows = more(tmp_path, text=["x", "text 1", "other text 0", "z"])
+    data = with_unlabelled(as_classification(splits([1, 0])), rows, others=[other])
+    assert data.splits["train"]["text"][2:] == ["x", "z"]
+
+
 def test_unlabelled_pairs_are_needed_for_pairs(tmp_path: Path) -> None:
     pairs = as_classification(splits([1, 0], text="premise", hypothesis=["x", "y"]))
     with pytest.raises(KeyError, match=r"text columns \['text'\], but \['premise', 'hypothesis'\] are needed"):

@@ -17,7 +17,16 @@ from datasets import Dataset
 from other_run import OtherRun
 from transformers import TrainerCallback, default_data_collator
 
-from hf_distill import DistillationTrainer, DistillationTrainingArguments, LogitTerm, ModelTeacher, Objective
+from hf_distill import (
+    DistillationTrainer,
+    DistillationTrainingArguments,
+    LogitTerm,
+    ModelTeacher,
+    Objective,
+    Tasks,
+    joint_dataset,
+    with_tasks,
+)
 from hf_distill.augmentation import Augmentation, ImageTransform
 from hf_distill.fingerprints import rows_fingerprint
 from hf_distill.image_views import Views
@@ -303,6 +312,24 @@ def test_runs_that_differ_in_the_teachers_part_share_their_controls(tmp_path: Pa
     assert trainings == [5] * 5, "another learning rate is another control"
     run("c", learning_rate=1e-3, teacher=8)
     assert trainings == [5] * 6, "another teacher is another student, but no other control"
+
+
+def test_a_student_of_several_tasks_is_scored_by_task_and_taken_up_with_them(tmp_path: Path) -> None:
+    tasks = Tasks({"a": ["x", "y"], "b": ["x", "y", "z"]})
+    rows = joint_dataset({"a": tiny.dataset(rows=8).map(lambda row: {"labels": row["labels"] % 2}),
+                          "b": tiny.dataset(rows=8)}, tasks)  # fmt: skip
+
+    def run() -> DistillationTrainer:
+        return train_run(
+            "student", lambda: with_tasks(tiny.bert(), tasks), tiny.arguments(tmp_path, max_steps=1), rows, rows,
+            teacher={"a": ModelTeacher(tiny.bert(labels=2)), "b": ModelTeacher(tiny.bert())},
+            processing_class=Tokenizer(), collator=default_data_collator, about={},
+        )  # fmt: skip
+
+    assert {"eval_accuracy", "eval_accuracy_a", "eval_accuracy_b"} <= run().evaluate().keys()
+    again = run()
+    assert again.tasks == tasks
+    assert "eval_accuracy_b" in again.evaluate()
 
 
 def test_nothing_is_pushed_by_a_run(tmp_path: Path) -> None:

@@ -62,6 +62,17 @@ def test_validation_and_test_labels_are_right() -> None:
         assert errors == 0 if name != "train" else 20 < errors < 90
 
 
+def test_strengths_are_a_second_task_with_right_labels_but_for_training(tmp_path: Path) -> None:
+    splits = load_splits(grammar.make_strengths(tmp_path, train=600, validation=200, test=300, seed=3))
+    right = {sentence.text: int(abs(sentence.score) >= 0.66) for sentence in SENTENCES}
+    for name, rows in splits.items():
+        errors = sum(right[row["text"]] != row["label"] for row in rows)
+        assert errors == 0 if name != "train" else 100 < errors < 220
+    data = as_classification(splits)
+    assert (data.text_columns, data.classes) == (("text",), ("mild", "strong"))
+    assert 0.4 < statistics.mean(splits["test"]["label"]) < 0.6
+
+
 # ---- The rules, each checked on reviews that show nothing else ----
 
 

@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification
 
-from hf_distill import Tasks, with_tasks
+from hf_distill import Predictor, Tasks, compare, task_model, with_tasks
 
 TASKS = Tasks({"tone": ["bad", "good"], "topic": ["film", "music", "art"]})
 
@@ -87,6 +87,16 @@ def test_names_with_slashes_alone_make_no_tasks() -> None:
     config = tiny.bert(labels=4).config
     config.id2label = dict(enumerate(["sports/football", "sports/tennis", "arts/film", "arts/music"]))
     assert Tasks.of(config) is None
+
+
+def test_where_all_classes_would_be_weighed_against_each_other_it_is_refused() -> None:
+    student = with_tasks(tiny.bert(), TASKS)
+    rows = tiny.dataset(rows=6)
+    with pytest.raises(ValueError, match=r"Cut the classifier of one out: task_model\(model, 'tone'\)"):
+        compare(student, tiny.bert(), rows)
+    with pytest.raises(ValueError, match="task_model"):
+        Predictor(student, object())
+    Tasks.refuse(task_model(student, "tone").config)
 
 
 def test_a_config_whose_classes_were_renamed_is_refused() -> None:

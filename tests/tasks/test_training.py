@@ -24,6 +24,7 @@ from hf_distill import (
     DistillationTrainer,
     LabelTerm,
     ModelTeacher,
+    Objective,
     Tasks,
     cache_teacher,
     joint_dataset,
@@ -300,3 +301,12 @@ def test_classes_that_read_like_tasks_without_being_any_are_named(tmp_path: Path
     caplog.clear()
     trainer(tmp_path, teacher_model=None)
     assert caplog.text == ""
+
+
+def test_the_card_says_that_it_has_several_tasks_and_cites_the_losses_within(tmp_path: Path) -> None:
+    made = trainer(tmp_path)
+    made.create_model_card()
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "hf_distill.task_model(model, TASK)" in card
+    assert "1503.02531" in card
+    assert "TaskTerm(LogitTerm(SoftTargetLoss(temperature=2.0), weight=0.5), 'topic')" in card
