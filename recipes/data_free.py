@@ -121,7 +121,7 @@ PRESETS = {
             **hardware_defaults(),
             **ADAMW,
             "output_dir": "out/data-free",
-            "max_steps": 1500,
+            "max_steps": 1000,
             "per_device_train_batch_size": 128,
             "per_device_eval_batch_size": 500,
             "save_strategy": "steps",
@@ -178,7 +178,7 @@ def main() -> None:
         data = as_image_classification(load_images(source), recipe.image_size, hold_out=recipe.hold_out)
     if not data.evaluation():
         raise ValueError("No labelled images are for validation or test to score on: add some, or --hold_out.")
-    images = prepare_images(data, Augmentation(), recipe.teacher, recipe.student, NEW_MODELS)
+    images = prepare_images(data, Augmentation(padding=0, flip=False), recipe.teacher, recipe.student, NEW_MODELS)
     tuning = replace(
         args,
         output_dir=str(output / "_teacher"),
