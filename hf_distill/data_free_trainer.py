@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import BaseImageProcessor, PreTrainedModel
 
+from hf_distill.generator import latent_size_of
 from hf_distill.generator_loss import GeneratorLoss, batch_norms, last_linear
 from hf_distill.image_input import by_channel
 from hf_distill.image_processors import read_processor
@@ -240,18 +241,3 @@ class DataFreeTrainer(DistillationTrainer):
         else:
             images = (images - images.min()) / (images.max() - images.min())
         return picture_grid(images, columns, scale)
-
-
-def latent_size_of(generator: nn.Module) -> int:
-    """How many numbers a generator makes an image of.
-
-    Raises:
-        ValueError: it does not say.
-    """
-    size: Any = getattr(generator, "latent_size", None)
-    if not isinstance(size, int):
-        raise ValueError(
-            f"The generator, a {type(generator).__name__}, does not say of how many numbers it makes an image: give it "
-            "an attribute latent_size, or take an ImageGenerator."
-        )
-    return size

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -75,6 +77,21 @@ class ImageGenerator(nn.Module):
             f"ImageGenerator(channels={self.channels}, size={self.size}, latent_size={self.latent_size}, "
             f"width={self.width}{', grey=True' if self.grey else ''})"
         )
+
+
+def latent_size_of(generator: nn.Module) -> int:
+    """How many numbers a generator makes an image of.
+
+    Raises:
+        ValueError: it does not say.
+    """
+    size: Any = getattr(generator, "latent_size", None)
+    if not isinstance(size, int):
+        raise ValueError(
+            f"The generator, a {type(generator).__name__}, does not say of how many numbers it makes an image: give it "
+            "an attribute latent_size, or take an ImageGenerator."
+        )
+    return size
 
 
 def _layer(in_channels: int, out_channels: int) -> list[nn.Module]:

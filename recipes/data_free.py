@@ -2,7 +2,7 @@
 
     accelerate launch recipes/data_free.py --preset quick
     accelerate launch recipes/data_free.py --output_dir out/data-free
-    accelerate launch recipes/data_free.py --dataset path/to/images --teacher path/to/teacher --student vgg8-eighth
+    accelerate launch recipes/data_free.py --dataset path/to/images --teacher path/to/teacher --student vgg8-half
 
 In order: train the teacher on its data, unless it knows these classes already; train a student for each seed on
 generated images; train its control, the same student taught by the same teacher for as many steps on images of pure
@@ -58,7 +58,12 @@ from hf_distill.recipe import (
     without_teacher,
 )
 
-NEW_MODELS = {**cifar10.NEW_MODELS, "vgg8-quarter": partial(VGGConfig.vgg8, width=0.25)}
+VGG5 = partial(VGGConfig, depths=[1] * 4, num_pooled_blocks=3)
+NEW_MODELS = {
+    **cifar10.NEW_MODELS,
+    "vgg5": partial(VGG5, hidden_sizes=[16, 32, 64, 64]),
+    "vgg5-half": partial(VGG5, hidden_sizes=[8, 16, 32, 32]),
+}
 
 
 @dataclass
@@ -73,12 +78,12 @@ class RecipeArguments:
     grey: bool = field(default=True, metadata={"help": "Whether to generate grey images, with three equal channels."})
     hold_out: bool = field(default=False, metadata={"help": "Hold out a tenth of the training images to validate."})
     teacher: str = field(
-        default="vgg8-quarter",
+        default="vgg5",
         metadata={"help": f"{', '.join(NEW_MODELS)}; or name or path of a checkpoint. A new one is trained first."},
     )
     teacher_epochs: float = field(default=2.0, metadata={"help": "Epochs of that training."})
     teacher_learning_rate: float = field(default=3e-3, metadata={"help": "Highest learning rate of that training."})
-    student: str = field(default="vgg8-eighth", metadata={"help": "The same names, or name or path of a checkpoint."})
+    student: str = field(default="vgg5-half", metadata={"help": "The same names, or name or path of a checkpoint."})
     controls: bool = field(
         default=True, metadata={"help": "Train the same student on pure noise and on the real images too, to compare."}
     )
@@ -116,7 +121,7 @@ PRESETS = {
             **hardware_defaults(),
             **ADAMW,
             "output_dir": "out/data-free",
-            "max_steps": 1500,
+            "max_steps": 1000,
             "per_device_train_batch_size": 128,
             "per_device_eval_batch_size": 500,
             "save_strategy": "steps",
@@ -132,7 +137,6 @@ PRESETS = {
             "output_dir": "out/quick-data-free",
             "dataset": "",
             "image_size": 16,
-            "teacher": "vgg8-quarter",
             "teacher_epochs": 30.0,
             "generator_width": 8,
             "seeds": "0,1,2",
@@ -174,7 +178,7 @@ def main() -> None:
         data = as_image_classification(load_images(source), recipe.image_size, hold_out=recipe.hold_out)
     if not data.evaluation():
         raise ValueError("No labelled images are for validation or test to score on: add some, or --hold_out.")
-    images = prepare_images(data, Augmentation(), recipe.teacher, recipe.student, NEW_MODELS)
+    images = prepare_images(data, Augmentation(padding=0, flip=False), recipe.teacher, recipe.student, NEW_MODELS)
     tuning = replace(
         args,
         output_dir=str(output / "_teacher"),
