@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 Transforms: TypeAlias = Mapping[str, Callable[[Tensor], Tensor]]
+"""What the output of some modules, by their paths, is replaced by."""
 
 
 @contextmanager

@@ -10,11 +10,12 @@ import difflib
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
 
+from hf_distill.features import Transforms
 from hf_distill.schedules import Schedule, as_schedule
 from hf_distill.views import ModelView, StepView
 
@@ -54,7 +55,7 @@ class Term(ABC):
         """Paths of the modules of the teacher called ``name`` whose output this term looks at."""
         return set()
 
-    def transforms(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
+    def transforms(self) -> Transforms:
         """What the student goes on with, in training, in place of the output of modules that this term looks at."""
         return {}
 
@@ -263,7 +264,7 @@ class Objective:
         """Paths of the modules of the teacher called ``name`` whose output some term looks at."""
         return {path for term in self.terms.values() for path in term.teacher_layers(name)}
 
-    def transforms(self, progress: float) -> dict[str, Callable[[Tensor], Tensor]]:
+    def transforms(self, progress: float) -> Transforms:
         """What the student goes on with in place of the output of some modules, at this point of the training."""
         terms = [term for term in self.terms.values() if term.weight(progress) != 0.0]
         return {path: transform for term in terms for path, transform in term.transforms().items()}

@@ -248,8 +248,8 @@ class DistillationTrainer(AdaptingTrainer):
         self, model: nn.Module, inputs: Mapping[str, Any], wanted: Collection[str], features: bool
     ) -> tuple[StepView, Any]:
         teachers = {name: self.ask(name, inputs, features) for name in self.teachers if name in wanted}
-        objective, learning = self.distillation_objective, features and model.training
-        transforms = objective.transforms(self._progress()) if learning else {}
+        objective = self.distillation_objective
+        transforms = objective.transforms(self._progress()) if model.training else {}
         with tapped(model, objective.student_layers() if features else (), transforms) as seen:
             outputs = model(**self.inputs_of_student(inputs))
         student, labels, mask = ModelView(logits_of(outputs), seen), inputs.get("labels"), inputs.get("attention_mask")

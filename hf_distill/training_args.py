@@ -65,6 +65,8 @@ class DistillationTrainingArguments(TrainingArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_settings(self.temperature, self.distillation_weight)
+        # A search casts what it tries to the type of what was there, and would cut 3.7 down to 3 in place of a 4.
+        self.temperature, self.distillation_weight = float(self.temperature), float(self.distillation_weight)
         if self.teacher_score_examples < 0:
             raise ValueError(f"teacher_score_examples must be >= 0, got {self.teacher_score_examples}.")
         if self.teacher_dtype not in (None, "float32", "bfloat16", "float16"):

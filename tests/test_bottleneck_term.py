@@ -158,6 +158,7 @@ def test_evaluation_is_without_noise_and_that_of_the_saved_student(
     trained.save_model()
     assert safetensors.torch.load_file(tmp_path / "model.safetensors").keys() == tiny.bert().state_dict().keys()
     monkeypatch.setattr(torch, "randn_like", None)
+    trained.first_look()
     found = trained.predict(trained.eval_dataset).predictions
     loaded = tiny.bert().from_pretrained(tmp_path)
     fresh = DistillationTrainer(loaded, tiny.arguments(tmp_path / "fresh"), eval_dataset=trained.eval_dataset)

@@ -528,7 +528,7 @@ def test_labels_are_aligned_by_name(tmp_path: Path) -> None:
 
 def test_optuna_searches_temperature_and_weight(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
-    args = tiny.arguments(tmp_path, max_steps=2, eval_strategy="steps", eval_steps=2)
+    args = tiny.arguments(tmp_path, max_steps=2, eval_strategy="steps", eval_steps=2, temperature=2)
     seen, evaluated = [], []
 
     class Watch(TrainerCallback):
@@ -552,6 +552,7 @@ def test_optuna_searches_temperature_and_weight(tmp_path: Path) -> None:
     )
     assert set(best.hyperparameters) == {"temperature", "distillation_weight"}
     assert len(set(seen)) == 3
+    assert trainer.args.temperature % 1  # though it was 2 and not 2.0
     assert best.objective == min(evaluated)  # the task loss: nothing of ours is added to the metrics
 
 

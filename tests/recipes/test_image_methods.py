@@ -70,6 +70,7 @@ DESCRIBED = {
         "contrast": f"ContrastiveTerm({pairs('pooler')}, weight=17.0, width=128, negatives=16384, temperature=0.07, "
         "momentum=0.5, other_classes=True)",
     },
+    "bottleneck": {**BESIDE, "bottleneck": "BottleneckTerm('vgg.pooler', weight=0.01, deviation=0.5)"},
 }
 
 
