@@ -430,7 +430,9 @@ def test_evaluation_looks_inside_no_model(tmp_path: Path, monkeypatch: pytest.Mo
     rows = tiny.dataset(rows=8)
     losses = []
     original, seen = hf_distill.trainer.tapped, []
-    monkeypatch.setattr("hf_distill.trainer.tapped", lambda model, paths: seen.extend(paths) or original(model, paths))
+    monkeypatch.setattr(
+        "hf_distill.trainer.tapped", lambda model, paths, *others: seen.extend(paths) or original(model, paths, *others)
+    )
     for one in (objective, plain):
         trainer = DistillationTrainer(
             tiny.bert(layers=2), tiny.arguments(tmp_path), objective=one,
