@@ -35,7 +35,6 @@ from hf_distill import (
     task_model,
     with_tasks,
 )
-from hf_distill.processes import leave_together
 from hf_distill.recipe import (
     AnswerArguments,
     Preset,
@@ -48,6 +47,7 @@ from hf_distill.recipe import (
     fine_tuned_teacher,
     grouping_by_length,
     hardware_defaults,
+    leave_together,
     live_teacher,
     load_splits,
     load_tokenizer,
