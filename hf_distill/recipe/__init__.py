@@ -1,6 +1,7 @@
 """What recipes share: the command line, data, models, trainings and the report. Strings become objects here."""
 
 from hf_distill.fingerprints import weights_fingerprint
+from hf_distill.processes import leave_together
 from hf_distill.recipe.answers import AnswerArguments, asked_once
 from hf_distill.recipe.arguments import Preset, parse, parse_seeds
 from hf_distill.recipe.card import CardArguments
@@ -74,6 +75,7 @@ __all__ = [
     "grouping_by_length",
     "hardware_defaults",
     "hub_reachable",
+    "leave_together",
     "live_image_teacher",
     "live_teacher",
     "load_images",

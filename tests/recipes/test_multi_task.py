@@ -53,8 +53,8 @@ def test_the_quick_preset_from_end_to_end(tmp_path: Path) -> None:
     for task, names in classes.items():
         report = json.loads((tmp_path / task / "report.json").read_text())
         alone = json.loads((tmp_path / f"_{task}-seed0" / "report.json").read_text())
-        scores = [report[name]["accuracy"] for name in ("teacher", "student", "control")]
-        assert min(*scores, alone["student"]["accuracy"]) > 0.65, "well above chance, for two balanced classes"
+        scores = [found[name]["accuracy"] for found in (report, alone) for name in ("teacher", "student")]
+        assert min(scores) > 0.7, "well above chance, for two balanced classes"
         assert set(report["student"]["per_class"]) == names
         assert report["student"]["parameters"] == alone["student"]["parameters"]
         assert f"{task}: the student of all tasks" in result.stdout
