@@ -146,6 +146,9 @@ class AdaptingTrainer(AskingTrainer):
         ]
 
     def _made(self) -> nn.ModuleDict:
+        followers = {name: teacher for name, teacher in self.teachers.items() if teacher.follows_student}
+        for teacher in followers.values():
+            teacher.begin(self.model)
         objective = self.new_objective()
         with isolated_randomness():
             if objective.student_layers():
@@ -153,11 +156,8 @@ class AdaptingTrainer(AskingTrainer):
                 self._check_tokens(step)
                 torch.manual_seed(self.args.seed)  # the same on every process
                 objective.prepare(step)
-        followers = {name: teacher for name, teacher in self.teachers.items() if teacher.follows_student}
-        for teacher in followers.values():
-            teacher.begin(self.model)
         averages = {f"{name}_teacher".replace(".", "_"): teacher.models()[0] for name, teacher in followers.items()}
-        return nn.ModuleDict({**objective.trained, **averages}).to(self.args.device).train()
+        return nn.ModuleDict({**objective.trained.train(), **averages}).to(self.args.device)
 
     def first_look(self) -> StepView:
         """What the models show on the first examples of the training set, with all features and without gradient."""
@@ -242,7 +242,16 @@ class AdaptingTrainer(AskingTrainer):
         file = Path(checkpoint) / ADAPTERS_FILE
         if not file.is_file():
             raise ValueError(
-                f"{checkpoint} was saved by a training without adapters, and this objective has some. Go on with the "
-                "objective that it was trained with, or start anew from its weights."
+                f"{checkpoint} was saved by a training without adapters, or what else learns beside the student, and "
+                "here there is some. Go on with the objective and the teachers that it was trained with, or start anew "
+                "from its weights."
+            )
+        with safetensors.safe_open(file, "pt") as saved:
+            ours, theirs = ({key.split(".")[0] for key in keys} for keys in (self._beside.state_dict(), saved.keys()))
+        if ours != theirs:
+            raise ValueError(
+                f"What learns beside the student, {sorted(ours)}, is not what {checkpoint} was saved with, "
+                f"{sorted(theirs)}. Go on with the objective and the teachers that it was trained with, or start anew "
+                "from its weights."
             )
         safetensors.torch.load_model(self._beside, str(file))

@@ -214,7 +214,9 @@ class AskingTrainer(PublishingTrainer):
         return replace(view, logits=view.logits[:, order], features=shown)
 
     def able_to_answer(self, inputs: Mapping[str, Any]) -> set[str]:
-        """All teachers, or none where one lacks its columns, as an evaluation set may."""
+        """All teachers; none where one lacks its columns, as in an evaluation set, or where they follow the student."""
+        if all(teacher.follows_student for teacher in self.teachers.values()):
+            return set()
         made = inputs.get(TEACHER_INPUTS, {})
         able = {name for name, teacher in self.teachers.items() if not teacher.raw_columns or name in made}
         return able if len(able) == len(self.teachers) else set()
@@ -235,6 +237,8 @@ class AskingTrainer(PublishingTrainer):
         if not self.teachers or not wanted or self.train_dataset is None or not has_length(self.train_dataset):
             return {}
         experienced = [name for name, teacher in self.teachers.items() if not teacher.follows_student]
+        if not experienced:
+            return {}
         if self.tasks is None:
             batches = self._batches_of(range(len(self.train_dataset)), wanted)
             scores = {name: self._score(name, batches) for name in experienced}

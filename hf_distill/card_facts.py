@@ -69,9 +69,11 @@ def facts_of(
     layers_were_taken = base in [teacher.name for teacher in teachers]
     is_image = getattr(trainer.model, "main_input_name", "") == "pixel_values"
     named_task = next((task for task in listed(tasks) if task in TASK_NAMES), None)
-    terms = trainer.distillation_objective.terms.values()
+    given = trainer.distillation_objective.terms.values()
+    terms = [getattr(term, "term", term) for term in given]  # what a TaskTerm holds
     losses = [loss for term in terms if isinstance(loss := getattr(term, "loss", None), nn.Module)]
-    methods = [*trainer.teachers.values(), *terms, *(part for loss in losses for part in loss.modules())]
+    generating = [getattr(trainer, "generator_loss", None)]
+    methods = [*trainer.teachers.values(), *generating, *terms, *(part for loss in losses for part in loss.modules())]
     return CardFacts(
         model_name=model_name or Path(args.output_dir).resolve().name,
         task=named_task or ("image-classification" if is_image else "text-classification"),

@@ -14,7 +14,7 @@ from torch.func import functional_call
 from transformers import BaseImageProcessor, PreTrainedModel
 
 from hf_distill.generator import latent_size_of
-from hf_distill.generator_loss import GeneratorLoss, batch_norms, last_linear
+from hf_distill.generator_loss import PREFIX, GeneratorLoss, batch_norms, last_linear
 from hf_distill.image_input import by_channel
 from hf_distill.image_processors import read_processor
 from hf_distill.labels import SINGLE_LABEL
@@ -107,20 +107,23 @@ class DataFreeTrainer(DistillationTrainer):
         if (rows.column, rows.shape) != (LATENTS, (latent_size,)):
             raise ValueError(
                 f"The generator makes images of {latent_size} numbers, and a row of train_dataset has {rows.column} of "
-                f"shape {rows.shape}: Noise(({latent_size},), count)."
+                f"shape {rows.shape}: Noise(({latent_size},), rows)."
             )
-        weight, usual = self.args.distillation_weight, DistillationTrainingArguments.distillation_weight
-        if self._given_objective is None and weight not in (usual, 1.0):
+        if self.tasks is not None:
             raise ValueError(
-                f"distillation_weight={weight} would leave {1 - weight:g} to labels, and without data there are none: "
-                "leave it out, and it counts as 1."
+                f"A generator makes images of one task, and the student has {list(self.tasks)}: distil one after the "
+                "other, with task_model(student, TASK)."
             )
         if self.problem_type != SINGLE_LABEL or self.model.config.num_labels < 2:
             raise ValueError(
                 f"A generator makes images of classes, and this is a {self.problem_type} with "
                 f"{self.model.config.num_labels} labels: it needs single_label_classification with at least 2."
             )
-        readers = [teacher for teacher in self.teachers.values() if isinstance(teacher, ModelTeacher)]
+        readers = [
+            teacher
+            for teacher in self.teachers.values()
+            if isinstance(teacher, ModelTeacher) and not teacher.follows_student
+        ]
         if len(self.teachers) != 1 or not readers or "pixel_values" not in readers[0].shared_columns:
             names = [f"{teacher.name} ({type(teacher).__name__})" for teacher in self.teachers.values()]
             raise ValueError(
@@ -129,6 +132,14 @@ class DataFreeTrainer(DistillationTrainer):
             )
         if getattr(self.model, "main_input_name", None) != "pixel_values":
             raise ValueError(f"The student, a {type(self.model).__name__}, reads no images: take one that does.")
+        objective = self.distillation_objective
+        if taken := sorted(name for name in objective.terms if name.startswith(PREFIX)):
+            raise ValueError(f"Terms called {taken} would be taken for parts of the generator's loss: rename them.")
+        if not any(term.needs(self.teachers) for term in objective.terms.values()):
+            raise ValueError(
+                "The objective follows no teacher, and without data there are no labels either: add a LogitTerm, or "
+                "leave objective out."
+            )
         if self.generator_loss.weights["activation"]:
             last_linear(readers[0].model)
         if self.generator_loss.weights["batch_norm"]:
@@ -155,6 +166,12 @@ class DataFreeTrainer(DistillationTrainer):
 
     @property
     def teacher_share(self) -> float:
+        weight, usual = self.args.distillation_weight, DistillationTrainingArguments.distillation_weight
+        if weight not in (usual, 1.0):  # a search may have set it
+            raise ValueError(
+                f"distillation_weight={weight} would leave {1 - weight:g} to labels, and without data there are none: "
+                "leave it out, and it counts as 1."
+            )
         return 1.0
 
     @property
@@ -212,12 +229,13 @@ class DataFreeTrainer(DistillationTrainer):
         """The student's logits with a gradient to the images alone: the student shall not learn to disagree."""
         student = self.accelerator.unwrap_model(model)
         weights = {name: parameter.detach() for name, parameter in student.named_parameters()}
+        training = student.training
         student.eval()
         try:
             with self.accelerator.autocast():
                 outputs = functional_call(student, weights, kwargs={"pixel_values": images})
         finally:
-            student.train()
+            student.train(training)
         return logits_of(outputs)
 
     def parts(self, step: StepView) -> dict[str, Tensor]:

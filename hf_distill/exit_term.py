@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from hf_distill.losses import SoftTargetLoss
+from hf_distill.losses import MultiLabelLoss, RegressionLoss, SoftTargetLoss
 from hf_distill.losses.base import at_least_float32
 from hf_distill.losses.feature_base import without_padding
 from hf_distill.objective import Term
@@ -38,8 +38,8 @@ class ExitTerm(Term):
     layer as wide as the average, ReLU, and one output for each class.
 
     Raises:
-        ValueError: there is no path, ``distillation_weight`` is not in [0, 1], or a module puts out neither vectors nor
-            tokens nor maps.
+        ValueError: there is no path, ``distillation_weight`` is not in [0, 1], a module puts out neither vectors nor
+            tokens nor maps, or the loss is left out and an example has not one class.
 
     Source:
         Zhang et al. 2019, arXiv:1905.08094, with shares of 0.7 and 0.3. Their classifiers are convolutional blocks, and
@@ -67,6 +67,7 @@ class ExitTerm(Term):
         if not 0.0 <= distillation_weight <= 1.0:
             raise ValueError(f"distillation_weight must be between 0 and 1, got {distillation_weight}.")
         self.paths = paths
+        self._usual = loss is None
         self.loss = SoftTargetLoss(3.0) if loss is None else loss
         self.distillation_weight = distillation_weight
         self.exits = nn.ModuleList()
@@ -75,11 +76,24 @@ class ExitTerm(Term):
         return set(self.paths)
 
     @property
+    def compares_classes(self) -> bool:
+        return True
+
+    @property
     def may_train(self) -> bool:
         return True
 
     def prepare(self, step: StepView) -> None:
-        """Make the classifiers from a batch; without this, from the first that is computed."""
+        """Make the classifiers from a batch; without this, from the first that is computed.
+
+        Raises:
+            ValueError: the usual loss between logits does not suit the labels' own.
+        """
+        if self._usual and isinstance(step.label_loss, MultiLabelLoss | RegressionLoss):
+            raise ValueError(
+                f"The usual loss of an ExitTerm is for one class an example, and the labels' is {step.label_loss}. "
+                "Pass loss=MultiLabelTargetLoss(3.0) where several may be true, and RegressionTargetLoss() for numbers."
+            )
         logits = step.student.logits
         self.exits = nn.ModuleList(
             _classifier(_averaged(path, step.student.features[path], step.mask).shape[-1], logits.shape[-1])

@@ -14,6 +14,9 @@ from torch.nn import functional as F
 
 from hf_distill.losses.base import at_least_float32, check_weights, kl_divergence
 
+PREFIX = "generator_"
+"""What the names of its parts begin with in the logs."""
+
 
 @dataclass
 class Inside:
@@ -103,7 +106,7 @@ class GeneratorLoss(nn.Module):
             "adversarial": lambda: -kl_divergence(teacher.log_softmax(dim=-1), _known(student).log_softmax(dim=-1)),
         }
         teacher = at_least_float32(teacher)
-        return {f"generator_{name}": self.weights[name] * part() for name, part in parts.items() if self.weights[name]}
+        return {f"{PREFIX}{name}": self.weights[name] * part() for name, part in parts.items() if self.weights[name]}
 
     @contextmanager
     def watching(self, teacher: nn.Module) -> Iterator[Inside]:

@@ -68,6 +68,11 @@ class Term(ABC):
         )
 
     @property
+    def compares_classes(self) -> bool:
+        """Whether it takes the student's outputs for those of one task, as a softmax over all of them does."""
+        return False
+
+    @property
     def needs_example_ids(self) -> bool:
         """Whether this term must know which examples of the training set a batch has."""
         return False
@@ -110,6 +115,10 @@ class LabelTerm(Term):
                 "LabelTerm has no loss: pass loss=ClassificationLoss(), or put label_loss in the StepView."
             )
         return loss(step.student.logits, step.labels)
+
+    @property
+    def compares_classes(self) -> bool:
+        return self.loss is not None
 
     def __repr__(self) -> str:
         return f"LabelTerm(weight={self.weight}{'' if self.loss is None else f', loss={self.loss}'})"
@@ -163,6 +172,10 @@ class LogitTerm(TeacherTerm):
     def compute(self, step: StepView) -> Tensor:
         logits = self.followed(step).logits
         return self.loss(step.student.logits, logits, labels=step.labels, progress=step.progress)
+
+    @property
+    def compares_classes(self) -> bool:
+        return True
 
     def __repr__(self) -> str:
         return f"LogitTerm({self.loss}, {self._settings()})"

@@ -94,12 +94,14 @@ class DistillationTrainer(AdaptingTrainer):
         # Before super().__init__, which may already build a student through model_init.
         if model is not None and any(one is model for one in named.values()):
             raise ValueError("The teacher is the student itself, and would be frozen: pass copy.deepcopy(model).")
-        self.teachers = {name: as_teacher(one, dtype) for name, one in named.items() if one is not None}
+        teachers = {name: as_teacher(one, dtype) for name, one in named.items() if one is not None}
+        # What follows a student is a trainer's own: another one may have been given the same.
+        self.teachers = {name: copy.copy(one) if one.follows_student else one for name, one in teachers.items()}
         super().__init__(model, args, *positional, **kwargs)
         if self.compute_loss_func is not None:
             raise ValueError("compute_loss_func would replace the distillation loss: pass an objective instead.")
         self.add_callback(EpochCallback)
-        self.add_callback(FollowCallback(self.teachers))
+        self.callback_handler.callbacks.insert(0, FollowCallback(self.teachers))  # others may look at the teachers
         self.add_callback(ObjectiveCallback(self))
         self._given_objective = objective
         self._working_objective = copy.deepcopy(objective)

@@ -155,12 +155,12 @@ def feature_only(folder: Path) -> DistillationTrainer:
     return trainer
 
 
-def averaging(folder: Path, batch: int) -> DistillationTrainer:
+def averaging(folder: Path, batch: int, name: str = "bert", **config: Any) -> DistillationTrainer:
     """A student that follows the moving average of its own weights."""
     args = tiny.arguments(folder, max_steps=4, per_device_train_batch_size=batch, learning_rate=0.1, optim="sgd")
     kd = LogitTerm(SoftTargetLoss(2.0))
     trainer = DistillationTrainer(
-        tiny.bert(), args, train_dataset=tiny.dataset(), teacher_model=MovingAverageTeacher(0.6),
+        tiny.MODELS[name](**config), args, train_dataset=tiny.dataset(name), teacher_model=MovingAverageTeacher(0.6),
         objective=Objective(ce=LabelTerm(), kd=kd),
     )  # fmt: skip
     trainer.train()
@@ -203,6 +203,8 @@ if __name__ == "__main__":
     mine |= {
         f"average/{key}": value for key, value in averaging(folder, 4).teachers["teacher"].model.state_dict().items()
     }
+    statistics = averaging(folder, 4, "vgg", batch_norm=True).teachers["teacher"].model.named_buffers()
+    mine |= {f"statistics/{key}": value for key, value in statistics}
     for rank in range(2):
         everyones = [mine]
         torch.distributed.broadcast_object_list(everyones, src=rank)

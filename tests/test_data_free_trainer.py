@@ -24,12 +24,18 @@ from hf_distill import (
     FeatureTerm,
     GeneratorLoss,
     ImageTeacher,
+    LabelTerm,
+    LogitTerm,
+    MovingAverageTeacher,
     Noise,
     Objective,
     Pair,
+    Tasks,
+    cache_teacher,
+    with_tasks,
 )
 from hf_distill.adapting import ADAPTERS_FILE
-from hf_distill.losses import HintLoss
+from hf_distill.losses import HintLoss, SoftTargetLoss
 
 
 def assert_same(found: list[dict[str, Tensor]], expected: list[dict[str, Tensor]]) -> None:
@@ -279,10 +285,18 @@ class Silent(nn.Module):
     ("given", "error", "message"),
     [
         ({"train_dataset": tiny.dataset("vgg")}, TypeError, "a Dataset, but a generator makes .*eval_dataset"),
-        ({"train_dataset": Noise((4,), 8)}, ValueError, r"of 5 numbers, .* shape \(4,\): Noise\(\(5,\), count"),
+        ({"train_dataset": Noise((4,), 8)}, ValueError, r"of 5 numbers, .* shape \(4,\): Noise\(\(5,\), rows"),
         ({"train_dataset": Noise((5,), 8, "pixel_values")}, ValueError, "has pixel_values of shape"),
         ({"generator": Silent()}, ValueError, "a Silent, does not say .* attribute latent_size"),
         ({"distillation_weight": 0.7}, ValueError, "0.7 would leave 0.3 to labels, and without data there are none"),
+        ({"objective": Objective(ce=LabelTerm())}, ValueError, "follows no teacher.*add a LogitTerm"),
+        (
+            {"objective": Objective(generator_one_hot=LogitTerm(SoftTargetLoss()))},
+            ValueError,
+            r"\['generator_one_hot'\] would be taken for parts of the generator's loss",
+        ),
+        ({"teacher_model": MovingAverageTeacher()}, ValueError, "one teacher that is a live image model"),
+        ({"model": with_tasks(tiny.vgg(), Tasks({"a": ["x", "y"], "b": ["z", "w"]}))}, ValueError, "has .'a', 'b'.:"),
         ({"teacher_model": None}, ValueError, "one teacher that is a live image model, got None"),
         (
             {"teacher_model": EnsembleTeacher([tiny.vgg(seed=1), tiny.vgg(seed=2)])},
@@ -314,6 +328,24 @@ def test_what_does_not_fit_is_refused_with_a_cure(
 ) -> None:
     with pytest.raises(error, match=message):
         trainer(tmp_path, **given)
+
+
+def test_a_search_over_a_share_of_labels_is_refused(tmp_path: Path) -> None:
+    made = trainer(tmp_path)
+    made.args.distillation_weight = 0.3
+    with pytest.raises(ValueError, match=r"0\.3 would leave 0\.7 to labels"):
+        made.train()
+
+
+def test_evaluating_on_noise_stays_an_evaluation(tmp_path: Path) -> None:
+    made = trainer(tmp_path, generator_loss=GeneratorLoss(adversarial=0.5))
+    made.evaluate(Noise((5,), 24))
+    assert not made.model.training
+
+
+def test_noise_is_not_kept(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="so no answer would be used twice"):
+        cache_teacher(Noise((3, 8, 8), 6, "pixel_values"), tiny.vgg(seed=1), tmp_path)
 
 
 def test_sharded_training_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from transformers import TrainerCallback
 
 from hf_distill import DistillationTrainer, ExitTerm, LabelTerm, ModelView, Objective, StepView
-from hf_distill.losses import ClassificationLoss, SoftTargetLoss
+from hf_distill.losses import ClassificationLoss, MultiLabelTargetLoss, RegressionTargetLoss, SoftTargetLoss
 
 LABELS = torch.tensor([0, 2, -100])
 
@@ -97,6 +97,21 @@ def test_training_needs_no_teacher_and_leaves_the_student_as_it_was(tmp_path: Pa
     assert saved.state_dict().keys() == tiny.bert(layers=2).state_dict().keys()
     assert training.distillation_objective.describe() == before
     assert {"ce", "exits"} <= training.state.log_history[0].keys()
+
+
+@pytest.mark.parametrize(
+    ("task", "loss"), [("multi_label", MultiLabelTargetLoss(3.0)), ("regression", RegressionTargetLoss())]
+)
+def test_other_tasks_need_a_loss_of_their_own(tmp_path: Path, task: str, loss: Any) -> None:
+    def train(term: ExitTerm) -> None:
+        DistillationTrainer(
+            tiny.bert(layers=2, labels=1 if task == "regression" else 3), tiny.arguments(tmp_path, max_steps=1),
+            train_dataset=tiny.dataset(task=task), objective=Objective(ce=LabelTerm(), exits=term),
+        ).train()  # fmt: skip
+
+    with pytest.raises(ValueError, match=r"usual loss of an ExitTerm.*MultiLabelTargetLoss\(3.0\)"):
+        train(ExitTerm("bert.encoder.layer.0"))
+    train(ExitTerm("bert.encoder.layer.0", loss=loss))
 
 
 class Stop(TrainerCallback):

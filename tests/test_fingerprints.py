@@ -41,8 +41,8 @@ def test_rows_are_about_content() -> None:
 
 
 def test_noise_is_about_what_it_depends_on() -> None:
-    noise = Noise((3,), count=5)
-    assert rows_fingerprint(noise) == rows_fingerprint(Noise((3,), count=5))
+    noise = Noise((3,), rows=5)
+    assert rows_fingerprint(noise) == rows_fingerprint(Noise((3,), rows=5))
     others = [noise.for_training(1), Noise((4,), 5), Noise((3,), 6), Noise((3,), 5, "pixel_values")]
     assert len({rows_fingerprint(other) for other in [noise, *others]}) == 5
 

@@ -196,6 +196,9 @@ def train_run(
     Returns:
         The trainer, with the trained model in it.
     """
+    given = teacher.values() if isinstance(teacher, Mapping) else [teacher]
+    if any(one is not None and one.follows_student for one in given):
+        raise ValueError("What follows the student is not kept with a finished run: train with DistillationTrainer.")
     args = changed(args, push_to_hub=False)
     rows = rows.for_training(args.seed) if isinstance(rows, EpochDataset) else rows
     settings = {

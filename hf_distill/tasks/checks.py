@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from hf_distill.labels import SINGLE_LABEL, label_names
-from hf_distill.objective import LabelTerm, LogitTerm, Objective
+from hf_distill.objective import Objective
 from hf_distill.tasks.names import Tasks
 from hf_distill.tasks.term import TaskTerm
 
@@ -59,8 +59,7 @@ def check_terms(objective: Objective, tasks: Tasks | None, teachers: Collection[
             )
         if isinstance(term, TaskTerm) or tasks is None:
             continue
-        over_all = isinstance(term, LogitTerm) or (isinstance(term, LabelTerm) and term.loss is not None)
-        if over_all or tasks.keys() & term.needs(teachers):
+        if term.compares_classes or tasks.keys() & term.needs(teachers):
             raise ValueError(
                 f"Term {name!r}, {term}, looks at all tasks of the student at once, {list(tasks)}. Say for which it "
                 f"is: TaskTerm({type(term).__name__}(...), tasks, TASK), one for each."

@@ -38,6 +38,7 @@ def with_tasks(model: PreTrainedModel, tasks: Tasks) -> PreTrainedModel:
         model._init_weights(head)
     name_classes(model, tasks.joint)
     setattr(model.config, FIELD, list(tasks))
+    model.config.problem_type = None  # what it was before, regression for instance, no longer holds
     return model
 
 

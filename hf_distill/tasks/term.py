@@ -24,7 +24,8 @@ class TaskTerm(Term):
     .. math:: L_i = \ell_i \text{ of the term on the rows of task } k, \quad 0 \text{ on all others}
 
     The term gets the rows that the task's teacher has to judge, the task's outputs and its own labels. A teacher named
-    after the task is followed without saying so; one that knows all tasks under any other name. A loss that compares
+    after the task is followed without saying so, and else one that knows all tasks, under any other name; the term may
+    name either. A loss that compares
     the examples of a batch compares those of the task, and its value counts once for each of them.
 
     Args:
@@ -34,6 +35,7 @@ class TaskTerm(Term):
 
     Raises:
         KeyError: there is no such task.
+        ValueError: the term changes what flows through the student, which all tasks share.
 
     Example:
         >>> tasks = Tasks({"tone": ["bad", "good"], "topic": ["film", "music"]})
@@ -47,6 +49,11 @@ class TaskTerm(Term):
     def __init__(self, term: Term, tasks: Tasks, task: str) -> None:
         super().__init__(term.weight)
         tasks[task]
+        if term.transforms():
+            raise ValueError(
+                f"{term} changes what flows through the student, for all tasks at once: put it beside the terms of the "
+                "tasks, not within one."
+            )
         self.term, self.tasks, self.task = term, tasks, task
 
     def compute(self, step: StepView) -> Tensor:
@@ -88,7 +95,10 @@ class TaskTerm(Term):
         )
 
     def _followed(self, names: Collection[str]) -> list[str]:
-        """The task's own teacher, or else those that know all tasks."""
+        """The one that the term names, the task's own teacher, or else those that know all tasks."""
+        named: str | None = getattr(self.term, "teacher", None)
+        if named is not None and named in names and (named == self.task or named not in self.tasks):
+            return [named]
         return [self.task] if self.task in names else [name for name in names if name not in self.tasks]
 
     def check_teachers(self, names: Collection[str]) -> None:
@@ -149,7 +159,8 @@ def multi_task_objective(
 
     Raises:
         KeyError: a weight is for no task.
-        ValueError: there are several teachers that know all tasks; ``EnsembleTeacher`` makes one of them.
+        ValueError: there are several teachers that know all tasks, of which ``EnsembleTeacher`` makes one; or one of
+            them beside a teacher for each task.
 
     Source:
         Clark et al. 2019, arXiv:1907.04829 (BAM), where T is 1.
@@ -176,6 +187,12 @@ def multi_task_objective(
             ce[f"ce_{task}"] = TaskTerm(labels, tasks, task)
     objective = Objective(**ce, **kd)
     objective.check_teachers(teachers)
+    followed = {name for term in objective.terms.values() for name in term.needs(teachers)}
+    if idle := sorted(set(teachers) - followed):
+        raise ValueError(
+            f"No task follows the teacher {idle[0]!r}, for each has one of its own. Leave it out, or give it terms in "
+            f"an objective: TaskTerm(LogitTerm(loss, teacher={idle[0]!r}), tasks, TASK)."
+        )
     return objective
 
 

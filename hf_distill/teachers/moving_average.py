@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from hf_distill.processes import share_buffers
 from hf_distill.student import bare_copy
 from hf_distill.teachers.model import ModelTeacher
 
@@ -25,7 +26,7 @@ class MovingAverageTeacher(ModelTeacher):
     It answers in evaluation mode, so dropout is the student's alone; buffers, as the statistics of batch normalisation,
     are the student's of that step. It is saved in checkpoints, comes back with a resume or the best checkpoint, and
     begins anew with every trial of a search. After the training it often is the better of the two:
-    ``trainer.teachers["teacher"].model`` is a model like any other.
+    ``trainer.teachers["teacher"].model`` is a model like any other, frozen as teachers are.
 
     Args:
         decay: How much of itself it keeps in a step, :math:`\alpha`, in [0, 1). 0.999 remembers about 1,000 steps; a
@@ -83,3 +84,4 @@ class MovingAverageTeacher(ModelTeacher):
                     ours.lerp_(theirs, 1 - decay)
             for kept, given in zip(self.model.buffers(), student.buffers(), strict=True):
                 kept.copy_(given)
+        share_buffers(self.model)  # each process has statistics of its own batch

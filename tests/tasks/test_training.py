@@ -21,17 +21,23 @@ from transformers import PreTrainedTokenizerFast, TrainerCallback
 from two_processes import run as run_in_two_processes
 
 from hf_distill import (
+    BottleneckTerm,
     DistillationTrainer,
+    ExitTerm,
     LabelTerm,
+    LogitTerm,
     ModelTeacher,
+    MovingAverageTeacher,
     Objective,
     Tasks,
+    TaskTerm,
     cache_teacher,
     joint_dataset,
     task_metrics,
     task_model,
     with_tasks,
 )
+from hf_distill.losses import SoftTargetLoss
 
 
 def assert_expected(found: dict[str, Tensor]) -> None:
@@ -262,7 +268,39 @@ def test_teachers_are_scored_on_their_own_tasks(tmp_path: Path) -> None:
             made.score_teachers()
 
 
+def test_one_that_knows_all_tasks_may_stand_beside_their_own(tmp_path: Path) -> None:
+    """By name, in terms of its own; without any, an objective that nobody gave would leave it out."""
+    teachers = {**task_runs.teachers(), "average": MovingAverageTeacher(0.5)}
+    with pytest.raises(ValueError, match=r"No task follows the teacher 'average'.*teacher='average'\), tasks, TASK"):
+        trainer(tmp_path, teacher_model=teachers)
+    terms = {
+        f"{name}_{task}": TaskTerm(LogitTerm(SoftTargetLoss(), teacher=name), task_runs.TASKS, task)
+        for task in task_runs.TASKS
+        for name in (task, "average")
+    }
+    made = trainer(tmp_path, teacher_model=teachers, objective=Objective(**terms), args={"learning_rate": 1e-2})
+    made.train()
+    logged = [log for log in made.state.log_history if "loss" in log]
+    assert logged[0]["average_tone"] == pytest.approx(0.0, abs=1e-6)  # it is the student itself
+    assert logged[-1]["average_tone"] > 1e-4
+    assert logged[-1]["average_topic"] > 1e-4
+
+
 # ---- What is refused ----
+
+
+def test_exits_over_all_tasks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"looks at all tasks.*TaskTerm\(ExitTerm\(...\), tasks, TASK\)"):
+        trainer(tmp_path, objective=Objective(ce=LabelTerm(), exits=ExitTerm(task_runs.LAYER)), teacher_model=None)
+
+
+def test_a_bottleneck_is_for_all_tasks() -> None:
+    with pytest.raises(ValueError, match="for all tasks at once: put it beside"):
+        TaskTerm(BottleneckTerm("bert.pooler"), task_runs.TASKS, "tone")
+
+
+def test_a_student_may_have_been_one_of_numbers_before() -> None:
+    assert with_tasks(tiny.bert(problem_type="regression"), task_runs.TASKS).config.problem_type is None
 
 
 def test_a_teacher_of_other_classes_is_refused(tmp_path: Path) -> None:

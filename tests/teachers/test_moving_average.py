@@ -9,18 +9,21 @@ import pytest
 import tiny
 import torch
 from torch import Tensor
-from transformers import TrainerCallback
+from transformers import TrainerCallback, default_data_collator
 
 from hf_distill import (
     DistillationTrainer,
     EnsembleTeacher,
+    ExitTerm,
     LabelTerm,
     LogitTerm,
     MovingAverageTeacher,
     Objective,
     cache_teacher,
+    constant,
 )
 from hf_distill.losses import SoftTargetLoss
+from hf_distill.recipe import train_run
 
 
 class Weights(TrainerCallback):
@@ -134,6 +137,68 @@ def test_every_new_student_begins_an_average_of_its_own(tmp_path: Path) -> None:
     training.optimizer = training.lr_scheduler = None  # as hyperparameter_search does
     training.train()
     assert_same(averaged(weights.kept[3:], 0.6), training.teachers["teacher"].model.state_dict())
+
+
+def test_each_trainer_has_an_average_of_its_own(tmp_path: Path) -> None:
+    given, found = MovingAverageTeacher(0.6), []
+    for seed in (0, 1):
+        model, rows = tiny.bert(seed=seed), tiny.dataset()
+        args = tiny.arguments(tmp_path, max_steps=2, learning_rate=1e-2)
+        found.append(DistillationTrainer(model, args, train_dataset=rows, teacher_model=given))
+        found[-1].train()
+    first, second = (one.teachers["teacher"].model for one in found)
+    assert not torch.equal(first.classifier.weight, second.classifier.weight)
+
+
+class Looker(TrainerCallback):
+    """Notes what the average is at each step."""
+
+    def __init__(self) -> None:
+        self.trainer: Any = None
+        self.seen: list[Tensor] = []
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.seen.append(self.trainer.teachers["teacher"].model.classifier.weight.clone())
+
+
+def test_callbacks_see_the_average_of_their_step(tmp_path: Path) -> None:
+    weights, looker = Weights(), Looker()
+    looker.trainer = trainer(tmp_path, tiny.bert(), [weights, looker], max_steps=2)
+    looker.trainer.train()
+    for step in (1, 2):
+        expected = averaged(weights.kept[: step + 1], 0.6)["classifier.weight"]
+        torch.testing.assert_close(looker.seen[step - 1], expected)
+
+
+def test_it_does_not_judge_the_student_where_there_are_no_labels(tmp_path: Path) -> None:
+    """The two are nearly the same at the start: the best of all checkpoints would be the first."""
+    training = trainer(tmp_path, tiny.bert(), decay=0.9)
+    training.train()
+    assert "eval_loss" not in training.evaluate(tiny.dataset(rows=8).remove_columns("labels"))
+
+
+def test_a_checkpoint_of_another_teacher_is_not_resumed(tmp_path: Path) -> None:
+    objective = Objective(ce=LabelTerm(), exits=ExitTerm("bert.encoder.layer.0"))
+    args = tiny.arguments(tmp_path, max_steps=6, save_strategy="steps", save_steps=3)
+    before = DistillationTrainer(tiny.bert(), args, train_dataset=tiny.dataset(), objective=objective)
+    before.train()
+    with pytest.raises(ValueError, match=r"beside the student, \['teacher_teacher'\], is not what .*\['exits_term'\]"):
+        trainer(tmp_path, tiny.bert(), max_steps=9).train(resume_from_checkpoint=True)
+
+
+def test_an_average_that_is_never_asked_is_ready_to_be_used(tmp_path: Path) -> None:
+    training = trainer(tmp_path, tiny.bert())
+    training.distillation_objective.terms["mean_teacher"].weight = constant(0.0)
+    training.train()
+    assert not training.teachers["teacher"].model.training
+
+
+def test_a_finished_run_would_not_have_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not kept with a finished run"):
+        train_run(
+            "student", tiny.bert, tiny.arguments(tmp_path), tiny.dataset(), None, processing_class=None,  # type: ignore[arg-type]
+            collator=default_data_collator, teacher=MovingAverageTeacher(), about={},
+        )  # fmt: skip
 
 
 def test_the_saved_student_has_no_trace_of_it(tmp_path: Path) -> None:
