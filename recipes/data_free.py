@@ -14,7 +14,7 @@ same command is run again, and a training that was killed goes on from its last 
 
 All learn by one kind of optimizer, AdamW; the generator at a rate of its own. The last step counts, never the best.
 
-What to expect: quick took 2 min 20 s on one core and gave on its test set: teacher 0.973, student 0.941 ± 0.003,
+What to expect: quick takes a minute on one core and gave on its test set: teacher 0.973, student 0.941 ± 0.003,
 control 0.279 ± 0.031, the same student on real images 0.977 ± 0.003. MNIST took half an hour of a shared core for three
 seeds, with --bf16 false: teacher 0.992, student 0.959 ± 0.005, control 0.207 ± 0.038, on real images 0.990 ± 0.000.
 """
@@ -135,7 +135,7 @@ PRESETS = {
         },
     ),
     "quick": Preset(
-        "Handwritten digits of scikit-learn, small VGGs; no network, about two minutes.",
+        "Handwritten digits of scikit-learn, small VGGs; no network, a minute on one core.",
         {
             **ADAMW,
             "output_dir": "out/quick-data-free",
