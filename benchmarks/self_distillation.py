@@ -176,12 +176,11 @@ def main() -> None:
     normalization = data.channel_statistics()
     augmentation = Augmentation(padding=options.image_size // 8, flip=not options.no_flip)
     labelled = data.splits["train"].select(range(options.train_images))
-    others = data.splits["train"].select(range(options.train_images, total))
-    others = others.remove_columns("labels").add_column("labels", [NO_LABEL] * len(others), feature=Value("int64"))
-    rows = {
-        False: data.views(labelled, *normalization, augmentation),
-        True: data.views(concatenate_datasets([labelled, others]), *normalization, augmentation),
-    }
+    rows = {False: data.views(labelled, *normalization, augmentation)}
+    if options.unlabelled_images:
+        others = data.splits["train"].select(range(options.train_images, total)).remove_columns("labels")
+        others = others.add_column("labels", [NO_LABEL] * len(others), feature=Value("int64"))
+        rows[True] = data.views(concatenate_datasets([labelled, others]), *normalization, augmentation)
     test = data.read(data.evaluation()["test"], *normalization)
     seeds = [int(seed) for seed in options.seeds.split(",")]
     found = contestants(total / options.train_images)
