@@ -61,6 +61,9 @@ class AskingTrainer(PublishingTrainer):
         """
         check_terms(self.distillation_objective, self.tasks, self.teachers)
         self.distillation_objective.check_teachers(self.teachers)
+        followed = {name for term in self.distillation_objective.terms.values() for name in term.needs(self.teachers)}
+        if idle := sorted(self.teachers.keys() - followed):
+            logger.warning("No term of the objective follows the teacher %s: it teaches nothing.", ", ".join(idle))
         for teacher in self.teachers.values():
             teacher.begin(self.model)
         own = {parameter.data_ptr() for parameter in self.model.parameters() if parameter.numel()}
@@ -261,7 +264,8 @@ class AskingTrainer(PublishingTrainer):
         if self.tasks is not None and task is not None:
             labels = None if labels is None else self.tasks.own_labels(task, labels)
             logits = logits if name == task else logits[:, self.tasks.outputs(task)]
-        score = check_teacher(self.teachers[name].name, logits, labels, self.problem_type)
+        title = self.teachers[name].name + ("" if task is None else f", asked about {task}")
+        score = check_teacher(title, logits, labels, self.problem_type)
         if score is not None:
-            logger.info("Teacher %r scores %.3f on %d training examples.", self.teachers[name].name, score, len(logits))
+            logger.info("Teacher %r scores %.3f on %d training examples.", title, score, len(logits))
         return score

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from numbers import Real
 
 
 @dataclass(frozen=True)
@@ -85,5 +86,13 @@ def warmup(fraction: float, then: float | Schedule) -> Schedule:
 
 
 def as_schedule(value: float | Schedule) -> Schedule:
-    """A number becomes a constant schedule; a schedule stays what it is."""
+    """A number becomes a constant schedule; a schedule stays what it is.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if not isinstance(value, Schedule | Real):
+        raise TypeError(
+            f"A number or a schedule is needed, got {value!r}: name the arguments, LabelTerm(weight=0.5, loss=...)."
+        )
     return value if isinstance(value, Schedule) else constant(value)

@@ -78,6 +78,8 @@ class RecipeArguments:
         default="ylecun/mnist",
         metadata={"help": "Hub name, folder or file of Parquet, or folder of images; for teacher and evaluation."},
     )
+    image_column: str | None = field(default=None, metadata={"help": "Image column; found if left out."})
+    label_column: str | None = field(default=None, metadata={"help": "Label column; found if left out."})
     image_size: int = field(default=28, metadata={"help": "Height and width, divisible by 4."})
     grey: bool = field(default=True, metadata={"help": "Whether to generate grey images, with three equal channels."})
     hold_out: bool = field(default=False, metadata={"help": "Hold out a tenth of the training images to validate."})
@@ -168,6 +170,10 @@ def main() -> None:
     )
     output, seeds, loss = Path(args.output_dir), parse_seeds(recipe.seeds), GeneratorLoss(**asdict(weights))
     check_training(args)
+    if args.distillation_weight != 1.0:
+        raise ValueError(
+            "--distillation_weight leaves the rest to labels, and without data there are none: leave it out."
+        )
     check_push(args)
     check_sources({recipe.teacher, recipe.student} - NEW_MODELS.keys(), output, output)
     for flag, model in (("--teacher", recipe.teacher), ("--student", recipe.student)):
@@ -179,7 +185,13 @@ def main() -> None:
         suit_cpu(args)
     with args.main_process_first():
         source = recipe.dataset or handwritten_digits.make(output / "_made")
-        data = as_image_classification(load_images(source), recipe.image_size, hold_out=recipe.hold_out)
+        data = as_image_classification(
+            load_images(source),
+            recipe.image_size,
+            image=recipe.image_column,
+            label=recipe.label_column,
+            hold_out=recipe.hold_out,
+        )
     if not data.evaluation():
         raise ValueError("No labelled images are for validation or test to score on: add some, or --hold_out.")
     images = prepare_images(data, Augmentation(padding=0, flip=False), recipe.teacher, recipe.student, NEW_MODELS)

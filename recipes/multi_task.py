@@ -38,6 +38,7 @@ from hf_distill import (
 from hf_distill.recipe import (
     AnswerArguments,
     Preset,
+    TextData,
     about_start,
     as_classification,
     asked_once,
@@ -161,6 +162,19 @@ def by_task(flag: str, words: str, tasks: Any = None) -> dict[str, str]:
     return found
 
 
+def task_data(task: str, source: str) -> TextData:
+    """The data of one task.
+
+    Raises:
+        KeyError: it is not clear which column is meant.
+    """
+    try:
+        return as_classification(load_splits(source, "--tasks"), hold_out=True)
+    except KeyError as error:
+        columns = str(error.args[0]).split(" Say so with")[0]
+        raise KeyError(f"Task {task}, {source}: {columns} Call the columns `text` and `label`.") from error
+
+
 def main() -> None:
     types = [RecipeArguments, AnswerArguments, DistillationTrainingArguments]
     recipe, kept, args = parse(types, PRESETS, description=__doc__)
@@ -171,6 +185,8 @@ def main() -> None:
     take_folder(args)
     if recipe.tasks:
         suit_cpu(args)
+        usual = RecipeArguments()  # quick's models know the words of its own reviews alone
+        recipe = replace(recipe, teacher=recipe.teacher or usual.teacher, student=recipe.student or usual.student)
     else:
         with args.main_process_first():
             made = sentiment_grammar.make(output / "_made", unlabelled=8000)
@@ -187,7 +203,7 @@ def main() -> None:
     check_sources([*names.values(), recipe.student], output, output)
     for name in names.values():
         check_names(name, recipe.student)
-    data = {task: as_classification(load_splits(source), hold_out=True) for task, source in sources.items()}
+    data = {task: task_data(task, source) for task, source in sources.items()}
     if recipe.train_examples is not None:
         for one in data.values():
             count = min(recipe.train_examples, len(one.splits["train"]))
@@ -217,7 +233,9 @@ def main() -> None:
         same = tokenizer is theirs_alone
         theirs[task] = tokenize_data(more, theirs_alone, recipe.max_length)
         ours[task] = theirs[task] if same else tokenize_data(more, tokenizer, recipe.max_length, keep_text=True)
-        live = live_teacher(teachers[task], name, theirs_alone, None if same else more, recipe.max_length)
+        live = live_teacher(
+            teachers[task], name.removeprefix("config:"), theirs_alone, None if same else more, recipe.max_length
+        )
         folder = output / f"_teacher-{task}" / "_answers"
         answers[task] = asked_once(live, ours[task].train, args, collator=ours[task].collator, kept=kept, folder=folder)
         about[f"teacher of {task}"] = weights_fingerprint(teachers[task])

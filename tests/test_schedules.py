@@ -2,6 +2,8 @@
 
 import pytest
 
+from hf_distill import LabelTerm
+from hf_distill.losses import VirtualTeacherLoss
 from hf_distill.schedules import Schedule, as_schedule, constant, cosine, linear, warmup
 
 EVERY_SCHEDULE = [
@@ -80,3 +82,8 @@ def test_a_number_becomes_a_constant_and_a_schedule_stays():
     assert as_schedule(schedule) is schedule
     assert isinstance(as_schedule(3), Schedule)
     assert [as_schedule(3)(progress) for progress in (0.0, 0.4, 1.0)] == [3, 3, 3]
+
+
+def test_a_loss_in_the_place_of_a_weight_is_named():
+    with pytest.raises(TypeError, match=r"got VirtualTeacherLoss\(.*name the arguments, LabelTerm\(weight"):
+        LabelTerm(VirtualTeacherLoss())

@@ -244,6 +244,14 @@ def test_a_column_of_labels_that_goes_unseen_is_mentioned(tmp_path: Path, caplog
         assert ("the student learns from the teacher alone" in caplog.text) is said
 
 
+def test_a_teacher_that_no_term_follows_is_mentioned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for term, said in ((LogitTerm(SoftTargetLoss(), weight=0.0), False), (LabelTerm(0.5), True)):
+        objective = Objective(ce=LabelTerm(), other=term)
+        args, rows = tiny.arguments(tmp_path), tiny.dataset()
+        DistillationTrainer(tiny.bert(), args, train_dataset=rows, teacher_model=tiny.bert(seed=1), objective=objective)
+        assert ("follows the teacher teacher: it teaches nothing" in caplog.text) is said
+
+
 def test_the_student_is_no_teacher_of_itself(tmp_path: Path) -> None:
     model = tiny.bert()
     with pytest.raises(ValueError, match=r"The teacher is the student itself.*copy\.deepcopy"):

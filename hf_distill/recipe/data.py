@@ -145,8 +145,8 @@ def _read(files: list[Path], split: str) -> Dataset:
 
 
 def _from_hub(name: str, flag: str) -> dict[str, Dataset]:
-    instead = "--preset quick needs no data set at all" if flag == "--dataset" else "it may be left out"
-    cure = f"{flag} PATH takes a local file or folder, and {instead}"
+    instead = "it may be left out" if flag == "--unlabelled" else "--preset quick needs no data set at all"
+    cure = f"{flag} {'NAME=' if flag == '--tasks' else ''}PATH takes a local file or folder, and {instead}"
     near = nearest_paths(Path(name).expanduser())
     if _can_only_be_a_path(name):
         raise FileNotFoundError(f"There is no file or folder {name}{near}. {cure}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,6 +11,8 @@ from datasets import ClassLabel, Dataset, concatenate_datasets
 from hf_distill.labels import check_labels_are_numbers, class_order, label_column, names_in
 from hf_distill.losses import NO_LABEL
 from hf_distill.tasks.names import Tasks
+
+logger = logging.getLogger(__name__)
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "pixel_values")
 """What a student may read, and so every row must have if one has it."""
@@ -49,7 +52,7 @@ def joint_dataset(data: Mapping[str, Dataset], tasks: Tasks, exponent: float = 1
         [0, 3, 1, 1, 2, 0]
     """
     if set(data) != set(tasks):
-        raise KeyError(f"There is data of {sorted(data)}, and the tasks are {sorted(tasks)}: each needs the other.")
+        raise KeyError(f"There is data of {sorted(data)}, and the tasks are {sorted(tasks)}: call both the same.")
     if not 0.0 <= exponent <= 1.0:
         raise ValueError(f"exponent must lie between 0 and 1, got {exponent}.")
     largest = max(map(len, data.values()))
@@ -90,8 +93,12 @@ def _renumbered(task: str, rows: Dataset, tasks: Tasks) -> Dataset:
 def _check_order(task: str, classes: tuple[str, ...], found: list[str] | None, column: str) -> None:
     try:
         order = None if found is None else class_order(classes, found)
-    except ValueError:
-        return  # other words may mean the same
+    except ValueError:  # other words may mean the same
+        logger.warning(
+            "The data of task %r calls its classes %s, and Tasks calls them %s: they are taken to be the same, in the "
+            "same order.", task, found, list(classes),
+        )  # fmt: skip
+        return
     if order is not None:
         numbers = {name: index for index, name in enumerate(classes)}
         raise ValueError(

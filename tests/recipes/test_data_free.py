@@ -63,6 +63,13 @@ def test_the_quick_preset_from_end_to_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_share_of_labels_is_refused(tmp_path: Path) -> None:
+    result = call("data_free.py", "--preset", "quick", "--distillation_weight", "0.5", "--output_dir", str(tmp_path))
+    assert result.returncode == 2, result.stderr
+    assert "without data there are none: leave it out" in last_line(result)
+
+
+@pytest.mark.slow
 def test_a_size_that_no_generator_has_is_said_before_any_training(tmp_path: Path) -> None:
     result = call("data_free.py", "--preset", "quick", "--image_size", "15", "--output_dir", str(tmp_path))
     assert result.returncode == 2, result.stderr

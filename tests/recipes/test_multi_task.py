@@ -37,6 +37,14 @@ def test_a_teacher_is_for_each_task(words: str) -> None:
         multi_task.by_task("--teacher", words, ["a", "b"])
 
 
+def test_data_that_is_not_clear_is_of_a_task(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("sentence,topic\ngood,film\nbad,music\n")
+    with pytest.raises(KeyError, match=r"Task tone, .*a\.csv: Which column .*Call the columns `text` and `label`\."):
+        multi_task.task_data("tone", str(tmp_path / "a.csv"))
+    with pytest.raises(FileNotFoundError, match=r"--tasks NAME=PATH takes a local file"):
+        multi_task.task_data("tone", str(tmp_path / "b.csv"))
+
+
 def test_nothing_is_pushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multi_task, "take_folder", mock.MagicMock(side_effect=InterruptedError))
     words = ["--preset", "quick", "--push_to_hub", "true", "--output_dir", str(tmp_path)]

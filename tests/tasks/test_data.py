@@ -46,6 +46,12 @@ def test_texts_that_a_teacher_reads_may_be_in_one_of_them_alone() -> None:
     assert sorted(joint["sentence"][:], key=str) == [None, None, "a", "b"]
 
 
+def test_other_words_for_the_classes_are_mentioned(caplog: pytest.LogCaptureFixture) -> None:
+    other = rows([0, 1]).cast_column("labels", ClassLabel(names=["positive", "negative"]))
+    joint_dataset({"tone": other, "topic": rows([0, 1])}, TASKS)
+    assert "task 'tone' calls its classes ['positive', 'negative'], and Tasks calls them ['bad', 'good']" in caplog.text
+
+
 def test_data_and_tasks_must_be_of_the_same_names() -> None:
     with pytest.raises(KeyError, match=r"data of \['tone'\], and the tasks are \['tone', 'topic'\]"):
         joint_dataset({"tone": rows([0, 1])}, TASKS)
