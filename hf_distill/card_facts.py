@@ -137,8 +137,15 @@ def settings_of(trainer: Trainer) -> dict[str, Any]:
         "label smoothing": args.label_smoothing_factor,
         "precision": precision,
         "seed": args.seed,
+        **_generated(trainer),
         **_unusual(args),
     }
+
+
+def _generated(trainer: Trainer) -> dict[str, str]:
+    """What made the images, where there was no data."""
+    loss = getattr(trainer, "generator_loss", None)
+    return {} if loss is None else {"generator": repr(trainer.generator), "its loss": repr(loss)}
 
 
 def _unusual(args: TrainingArguments) -> dict[str, Any]:

@@ -274,6 +274,15 @@ def test_generated_images_can_be_looked_at(tmp_path: Path) -> None:
     assert (unknown.min(), unknown.max()) == (0, 255), "from the darkest to the lightest"
 
 
+def test_its_card_says_that_there_was_no_data(tmp_path: Path) -> None:
+    made = trainer(tmp_path)
+    made.create_model_card()
+    card = (Path(made.args.output_dir) / "README.md").read_text(encoding="utf-8")
+    assert "with hf-distill on generated images alone." in card
+    assert f"| generator | {made.generator!r} |" in card
+    assert "GeneratorLoss: The first three are of Chen et al. 2019 (DAFL)" in card
+
+
 # ---- What is refused ----
 
 
