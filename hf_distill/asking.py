@@ -61,8 +61,7 @@ class AskingTrainer(PublishingTrainer):
         """
         check_terms(self.distillation_objective, self.tasks, self.teachers)
         self.distillation_objective.check_teachers(self.teachers)
-        followed = {name for term in self.distillation_objective.terms.values() for name in term.needs(self.teachers)}
-        if idle := sorted(self.teachers.keys() - followed):
+        if idle := sorted(self.teachers.keys() - self.distillation_objective.followed(self.teachers)):
             logger.warning("No term of the objective follows the teacher %s: it teaches nothing.", ", ".join(idle))
         for teacher in self.teachers.values():
             teacher.begin(self.model)

@@ -135,7 +135,7 @@ class DataFreeTrainer(DistillationTrainer):
         objective = self.distillation_objective
         if taken := sorted(name for name in objective.terms if name.startswith(PREFIX)):
             raise ValueError(f"Terms called {taken} would be taken for parts of the generator's loss: rename them.")
-        if not any(term.needs(self.teachers) for term in objective.terms.values()):
+        if not objective.followed(self.teachers):
             raise ValueError(
                 "The objective follows no teacher, and without data there are no labels either: add a LogitTerm, or "
                 "leave objective out."

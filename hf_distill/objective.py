@@ -254,6 +254,10 @@ class Objective:
         """Which of the teachers in ``names`` have to be asked at this point of the training."""
         return {name for term in self.terms.values() if term.weight(progress) != 0.0 for name in term.needs(names)}
 
+    def followed(self, names: Collection[str]) -> set[str]:
+        """Which of the teachers in ``names`` some term looks at, whatever its weight."""
+        return {name for term in self.terms.values() for name in term.needs(names)}
+
     def compared(self, names: Collection[str]) -> set[str]:
         """Which of the teachers in ``names`` some term compares the student with without a look inside the models."""
         terms = [term for term in self.terms.values() if not term.student_layers()]

@@ -189,6 +189,23 @@ def weights(trainer: DistillationTrainer) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in everything.items()}
 
 
+def assert_same(found: list[dict[str, Tensor]], expected: list[dict[str, Tensor]], rtol: float = 1e-5) -> None:
+    """The same gradients at each step, but for rounding."""
+    assert len(found) == len(expected)
+    for step, (one, other) in enumerate(zip(found, expected, strict=True)):
+        assert one.keys() == other.keys()
+        for name, value in other.items():
+            torch.testing.assert_close(
+                one[name], value, atol=1e-6, rtol=rtol, msg=lambda m, n=name, s=step: f"step {s}, {n}: {m}"
+            )
+
+
+def assert_identical(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    """The same bits."""
+    assert left.keys() == right.keys()
+    assert [name for name in left if not torch.equal(left[name], right[name])] == []
+
+
 if __name__ == "__main__":
     stored = {}
     for name in ("bert", "resnet"):

@@ -14,7 +14,7 @@ import tiny
 import torch
 import two_processes
 from datasets import Dataset
-from feature_runs import FeatureMSE
+from feature_runs import FeatureMSE, Recorder
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel, TrainerCallback
@@ -72,19 +72,6 @@ def objective(features: bool = False) -> Objective:
     usual = multi_task_objective(TASKS, ["tone", "topic"], TEMPERATURE, WEIGHT, weights={"tone": 0.5})
     hint = FeatureTerm(FeatureMSE(), Pair(LAYER, LAYER), weight=2.0)  # 24 wide and 16 wide: it needs an adapter
     return Objective(**usual.terms, **({"hint": TaskTerm(hint, TASKS, "topic")} if features else {}))
-
-
-class Recorder(TrainerCallback):
-    """Keeps the gradients of student and adapters at each optimizer step."""
-
-    def __init__(self) -> None:
-        self.trainer: Any = None
-        self.steps: list[dict[str, Tensor]] = []
-
-    def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
-        beside = self.trainer.distillation_objective.trained
-        named = [*self.trainer.model.named_parameters(), *beside.named_parameters()]
-        self.steps.append({name: parameter.grad.clone() for name, parameter in named if parameter.grad is not None})
 
 
 def trained(batch: int, accumulation: int, **changes: Any) -> dict[str, Tensor]:

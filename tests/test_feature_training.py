@@ -14,7 +14,7 @@ import pytest
 import safetensors.torch
 import tiny
 import torch
-from feature_runs import LAYER, STAGE, FeatureMSE, ScaledMSE, weights
+from feature_runs import LAYER, STAGE, FeatureMSE, ScaledMSE, assert_identical, assert_same, weights
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback
 from two_processes import run as run_in_two_processes
@@ -47,21 +47,6 @@ from hf_distill.losses import (
 )
 
 FIRST = Pair(LAYER.format(0), LAYER.format(1))
-
-
-def assert_same(found: list[dict[str, Tensor]], expected: list[dict[str, Tensor]]) -> None:
-    assert len(found) == len(expected)
-    for step, (one, other) in enumerate(zip(found, expected, strict=True)):
-        assert one.keys() == other.keys()
-        for name, value in other.items():
-            torch.testing.assert_close(
-                one[name], value, atol=1e-6, rtol=1e-5, msg=lambda m, n=name, s=step: f"step {s}, {n}: {m}"
-            )
-
-
-def assert_identical(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
-    assert left.keys() == right.keys()
-    assert [name for name in left if not torch.equal(left[name], right[name])] == []
 
 
 def hinted(

@@ -14,7 +14,7 @@ from hf_distill.tasks.names import Tasks
 
 logger = logging.getLogger(__name__)
 
-MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "pixel_values")
+INPUT_COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "pixel_values")
 """What a student may read, and so every row must have if one has it."""
 
 
@@ -109,7 +109,7 @@ def _check_order(task: str, classes: tuple[str, ...], found: list[str] | None, c
 
 def _check_columns(parts: Mapping[str, Dataset]) -> None:
     """Raise where a row would lack what the student reads."""
-    read = {task: {*rows.column_names}.intersection(MODEL_INPUTS) for task, rows in parts.items()}
+    read = {task: {*rows.column_names}.intersection(INPUT_COLUMNS) for task, rows in parts.items()}
     everything = set().union(*read.values())
     for task, columns in read.items():
         if columns != everything:

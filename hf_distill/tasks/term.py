@@ -187,8 +187,7 @@ def multi_task_objective(
             ce[f"ce_{task}"] = TaskTerm(labels, tasks, task)
     objective = Objective(**ce, **kd)
     objective.check_teachers(teachers)
-    followed = {name for term in objective.terms.values() for name in term.needs(teachers)}
-    if idle := sorted(set(teachers) - followed):
+    if idle := sorted(set(teachers) - objective.followed(teachers)):
         raise ValueError(
             f"No task follows the teacher {idle[0]!r}, for each has one of its own. Leave it out, or give it terms in "
             f"an objective: TaskTerm(LogitTerm(loss, teacher={idle[0]!r}), tasks, TASK)."

@@ -25,8 +25,8 @@ class MovingAverageTeacher(ModelTeacher):
 
     It answers in evaluation mode, so dropout is the student's alone; buffers, as the statistics of batch normalisation,
     are the student's of that step. It is saved in checkpoints, comes back with a resume or the best checkpoint, and
-    begins anew with every trial of a search. After the training it often is the better of the two:
-    ``trainer.teachers["teacher"].model`` is a model like any other, frozen as teachers are.
+    begins anew with every trial of a search. ``trainer.teachers["teacher"].model`` is a model like any other, frozen as
+    teachers are; compare it with the student before you take it.
 
     Args:
         decay: How much of itself it keeps in a step, :math:`\alpha`, in [0, 1). 0.999 remembers about 1,000 steps; a

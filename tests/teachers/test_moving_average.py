@@ -224,7 +224,12 @@ def test_a_student_in_few_digits_is_refused(tmp_path: Path) -> None:
 def test_frozen_weights_may_have_few_digits(tmp_path: Path) -> None:
     student = tiny.bert()
     student.bert.embeddings.bfloat16().requires_grad_(False)
-    MovingAverageTeacher().begin(student)
+    teacher, before = MovingAverageTeacher(), student.classifier.weight.detach().clone()
+    teacher.begin(student)
+    student.classifier.weight.data += 1.0
+    teacher.follow(student, 1)
+    torch.testing.assert_close(teacher.model.classifier.weight, before + 0.5)
+    assert teacher.model.bert.embeddings.word_embeddings.weight.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
